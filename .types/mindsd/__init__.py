@@ -1,0 +1,1 @@
+../../mindsd/__init__.py

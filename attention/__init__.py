@@ -1,0 +1,1 @@
+"""One question, several answers: attention backends behind one contract."""

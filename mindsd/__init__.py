@@ -1,0 +1,25 @@
+"""mindsd: image, vision and text models, fast on the machine you have."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# Public name -> where it lives. Each is loaded when first asked for: importing mindsd imports no torch.
+_FACE = {
+    "TextToImage": "mindsd.pipelines.text_to_image",
+    "ImageToImage": "mindsd.pipelines.image_to_image",
+    "Inpaint": "mindsd.pipelines.inpaint",
+    "MindsdError": "mindsd.errors",
+}
+
+__all__ = ["ImageToImage", "Inpaint", "MindsdError", "TextToImage"]
+
+
+def __getattr__(name: str):
+    if name not in _FACE:
+        raise AttributeError(f"module 'mindsd' has no attribute {name!r}")
+    return getattr(import_module(_FACE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

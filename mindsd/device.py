@@ -1,0 +1,126 @@
+"""What this machine has: Ascend NPU, NVIDIA GPU or plain CPU; dtypes that are fast, free memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from mindsd.errors import RequestError
+
+KINDS = ("npu", "cuda", "cpu")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A place where tensors live, as found on this machine.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: the maker's name of it, for people.
+        dtype: the fastest floating-point type that keeps image quality.
+        total: bytes of memory in all.
+        features: instruction sets or capabilities that decide what is fast.
+    """
+
+    kind: str
+    name: str
+    dtype: torch.dtype
+    total: int
+    features: tuple[str, ...] = field(default=())
+
+    @property
+    def torch(self) -> torch.device:
+        return torch.device(self.kind)
+
+    def free(self) -> int:
+        """Bytes that can still be allocated: on a GPU or NPU by its driver, on a CPU by the kernel."""
+        if self.kind == "cuda":
+            return torch.cuda.mem_get_info()[0]
+        if self.kind == "npu":
+            return torch.npu.mem_get_info()[0]  # type: ignore[attr-defined]
+        return cpu_memory()[1]
+
+
+def find_device(kind: str = "auto") -> Device:
+    """The named device, or with "auto" the fastest one that this machine has.
+
+    Raises:
+        RequestError: the name is unknown, or the machine does not have it.
+    """
+    if kind not in ("auto", *KINDS):
+        raise RequestError(f"unknown device {kind!r}; choose auto, {', '.join(KINDS)}")
+    for candidate in KINDS if kind == "auto" else (kind,):
+        reason = why_absent(candidate)
+        if reason is None:
+            return _describe(candidate)
+        if kind != "auto":
+            raise RequestError(f"device {kind!r} is not usable here: {reason}")
+    raise AssertionError("a CPU is always there")
+
+
+def why_absent(kind: str) -> str | None:
+    """Why this machine cannot use a kind of device, or None when it can."""
+    if kind == "cuda" and not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    if kind == "npu":
+        if importlib.util.find_spec("torch_npu") is None:
+            return "torch_npu is not installed (pip install 'mindsd[npu]' on an Ascend machine)"
+        import torch_npu  # noqa: F401  # pyright: ignore[reportMissingImports]  # registers torch.npu
+
+        if not torch.npu.is_available():  # type: ignore[attr-defined]
+            return "torch_npu is installed but sees no NPU (is CANN's set_env.sh sourced?)"
+    return None
+
+
+def _describe(kind: str) -> Device:
+    if kind == "cuda":
+        facts = torch.cuda.get_device_properties(0)
+        capability = f"sm_{facts.major}{facts.minor}"
+        dtype = torch.bfloat16 if facts.major >= 8 else torch.float16
+        return Device("cuda", facts.name, dtype, facts.total_memory, (capability,))
+    if kind == "npu":
+        total = torch.npu.mem_get_info()[1]  # type: ignore[attr-defined]
+        return Device("npu", torch.npu.get_device_name(0), torch.float16, total)  # type: ignore[attr-defined]
+    name, features = cpu_facts()
+    fast = torch.bfloat16 if {"amx_bf16", "avx512_bf16"} & set(features) else torch.float32
+    return Device("cpu", name, fast, cpu_memory()[0], features)
+
+
+@lru_cache(maxsize=1)
+def cpu_facts() -> tuple[str, tuple[str, ...]]:
+    """The processor's name and those of its instruction sets that decide what is fast."""
+    interesting = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown CPU", ()
+    facts = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+    flags = set(facts.get("flags", facts.get("Features", "")).split())
+    return facts.get("model name", "CPU"), tuple(name for name in interesting if name in flags)
+
+
+def cpu_memory() -> tuple[int, int]:
+    """Total and available bytes of main memory, within a container's limit where there is one."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        facts = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+        total, free = facts["MemTotal"], facts["MemAvailable"]
+    except (OSError, KeyError):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    if limit is not None and used is not None:
+        return min(total, limit), min(free, limit - used)
+    return total, free
+
+
+def _cgroup(name: str) -> int | None:
+    try:
+        return int((Path("/sys/fs/cgroup") / name).read_text())
+    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
+        return None

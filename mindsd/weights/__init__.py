@@ -1,0 +1,1 @@
+"""What lies at a path: model folders, the embedded models, safe loading."""

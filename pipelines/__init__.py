@@ -1,0 +1,1 @@
+"""Request bodies and model loading: what runs through the engine."""
