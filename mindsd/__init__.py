@@ -4,7 +4,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-# Public name -> where it lives. Each is loaded when first asked for: importing mindsd imports no torch.
+# Public name -> where it lives, loaded when first asked for: importing mindsd imports no torch.
 _FACE = {
     "TextToImage": "mindsd.pipelines.text_to_image",
     "ImageToImage": "mindsd.pipelines.image_to_image",

@@ -13,6 +13,7 @@ import torch
 from mindsd.errors import RequestError
 
 KINDS = ("npu", "cuda", "cpu")
+CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Device:
         return torch.device(self.kind)
 
     def free(self) -> int:
-        """Bytes that can still be allocated: on a GPU or NPU by its driver, on a CPU by the kernel."""
+        """Bytes that can still be allocated, as the driver or the kernel says."""
         if self.kind == "cuda":
             return torch.cuda.mem_get_info()[0]
         if self.kind == "npu":
@@ -94,14 +95,13 @@ def _describe(kind: str) -> Device:
 @lru_cache(maxsize=1)
 def cpu_facts() -> tuple[str, tuple[str, ...]]:
     """The processor's name and those of its instruction sets that decide what is fast."""
-    interesting = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8")
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return "unknown CPU", ()
     facts = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
     flags = set(facts.get("flags", facts.get("Features", "")).split())
-    return facts.get("model name", "CPU"), tuple(name for name in interesting if name in flags)
+    return facts.get("model name", "CPU"), tuple(name for name in CPU_FEATURES if name in flags)
 
 
 def cpu_memory() -> tuple[int, int]:

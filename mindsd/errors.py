@@ -1,9 +1,9 @@
 """Every error a caller may catch, as one tree.
 
 MindsdError
-├── RequestError            what was asked cannot be done: the caller changes the request (exit code 2)
-├── ModelError              the model folder is missing, incomplete or not safe to load (exit code 2)
-├── OutputError             results cannot be written where they were asked for (exit code 2)
+├── RequestError            what was asked cannot be done: change the request (exit code 2)
+├── ModelError              the model folder is missing, incomplete or not safe (exit code 2)
+├── OutputError             results cannot be written where they should go (exit code 2)
 ├── AttentionRefused        no attention backend can compute this call
 ├── QueueFull               the engine already holds as many requests as it was allowed
 ├── Cancelled               the request was cancelled before it finished

@@ -1,0 +1,160 @@
+"""What a suspended request asks: a call of a heavy module, read as rows, with its group's key.
+
+A call's arguments are flattened to leaves. Each leaf is one of
+
+    ROWS    a tensor whose first dimension is the row count         stacked
+    SPREAD  a time step without rows (0-d, [1], or a plain number)  one for each row, then stacked
+    ITEMS   a list with one item per row (models that take lists)   joined
+    EQUAL   anything else                                           the same in the whole group
+
+The first argument says how rows are carried: a tensor by its first dimension, a list of tensors by
+its items. Calls with equal keys whose EQUAL tensors are equal too can run as one forward.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree  # diffusers and transformers register their outputs here
+
+# Position tables: their first dimension counts tokens, and may equal the row count by accident.
+TABLES = frozenset({"img_ids", "txt_ids", "image_rotary_emb", "rotary_emb", "freqs_cis"})
+# Time steps: pipelines pass one for all rows, in whatever form their scheduler has.
+TIMES = frozenset({"timestep", "timesteps", "t"})
+CONTAINERS = (dict, list, tuple)
+
+
+class Role(Enum):
+    ROWS = "rows"
+    SPREAD = "spread"
+    ITEMS = "items"
+    EQUAL = "equal"
+
+
+@dataclass(eq=False)
+class Batchable:
+    """A method of a module that may be run for many requests at once.
+
+    Attributes:
+        function: the method itself, without any wrap. It must be pure: same rows in, same rows out.
+        kind: what it is for ("text", "denoise", "image"); the engine is fair between kinds.
+        alone: set when its results turned out not to be rows; its calls are never stacked again.
+        caps: rows that a group of this key may have, learned when memory ran out.
+    """
+
+    function: Callable[..., Any]
+    kind: str
+    alone: bool = False
+    caps: dict[Hashable, int] = field(default_factory=dict)
+    signature: inspect.Signature = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.signature = inspect.signature(self.function)
+
+
+@dataclass(eq=False)
+class Call:
+    """One suspended call.
+
+    Attributes:
+        batchable: whose method was called.
+        bound: the arguments as the pipeline gave them.
+        leaves, spec, roles: the arguments flattened, how to rebuild them, what each leaf is.
+        rows: how many rows it brings.
+        key: equal for calls that may share a forward, as far as shapes and plain values tell.
+    """
+
+    batchable: Batchable
+    bound: inspect.BoundArguments
+    leaves: list[Any]
+    spec: pytree.TreeSpec
+    roles: list[Role]
+    rows: int
+    key: tuple[Any, ...]
+
+    def run(self) -> Any:
+        """Exactly the call that the pipeline made."""
+        return self.batchable.function(*self.bound.args, **self.bound.kwargs)
+
+    def fits(self, other: Call) -> bool:
+        """Whether two calls may share a forward."""
+        if self.key != other.key or self.batchable.alone:
+            return False
+        return all(
+            mine is its or torch.equal(mine, its)
+            for mine, its, role in zip(self.leaves, other.leaves, self.roles, strict=True)
+            if role is Role.EQUAL and isinstance(mine, torch.Tensor)
+        )
+
+
+def read(batchable: Batchable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """The call as rows, or None when it carries none (it then runs alone, at once)."""
+    bound = batchable.signature.bind(*args, **kwargs)
+    first = next((value for value in bound.arguments.values() if value is not None), None)
+    lists = isinstance(first, list) and all(isinstance(item, torch.Tensor) for item in first)
+    rows = len(first) if lists or (isinstance(first, torch.Tensor) and first.ndim) else 0
+    if not rows:
+        return None
+
+    def joined(node: Any) -> bool:
+        return lists and isinstance(node, list) and len(node) == rows
+
+    def leaf(node: Any) -> bool:
+        return joined(node) or type(node) not in CONTAINERS
+
+    paths, spec = pytree.tree_flatten_with_path(dict(bound.arguments), is_leaf=leaf)
+    leaves = [found for _, found in paths]
+    roles = [Role.ITEMS if joined(x) else _role(_names(path), x, rows) for path, x in paths]
+    facts = (_fact(leaf, role) for leaf, role in zip(leaves, roles, strict=True))
+    key = (id(batchable), str(spec), *facts)
+    return Call(batchable, bound, leaves, spec, roles, rows, key)
+
+
+def _names(path: tuple[Any, ...]) -> set[str]:
+    """The parameter and dictionary names on the way to a leaf."""
+    return {entry.key for entry in path if isinstance(entry, pytree.MappingKey)}
+
+
+def _role(names: set[str], leaf: Any, rows: int) -> Role:
+    if names & TIMES and _is_single(leaf) and not (_has_rows(leaf) and rows == 1):
+        return Role.SPREAD
+    if _has_rows(leaf) and leaf.shape[0] == rows and not names & TABLES:
+        return Role.ROWS
+    return Role.EQUAL
+
+
+def _has_rows(leaf: Any) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.ndim > 0
+
+
+def _is_single(leaf: Any) -> bool:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.ndim == 0 or tuple(leaf.shape) == (1,)
+    return isinstance(leaf, int | float) and not isinstance(leaf, bool)
+
+
+def spread(leaf: Any, rows: int) -> torch.Tensor:
+    """A time step as a tensor of [rows], of the dtype diffusers gives a plain number."""
+    if not isinstance(leaf, torch.Tensor):
+        leaf = torch.tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else torch.int64)
+    return leaf.reshape(1).expand(rows)
+
+
+def _fact(leaf: Any, role: Role) -> Any:
+    """What must agree between two calls about this leaf."""
+    if role is Role.ITEMS:
+        return role, frozenset(_fact(item, Role.EQUAL) for item in leaf)
+    if role is Role.SPREAD:
+        leaf = spread(leaf, 1)
+    if role is not Role.EQUAL:
+        return Role.ROWS, leaf.dtype, leaf.device, tuple(leaf.shape[1:])
+    if isinstance(leaf, torch.Tensor):
+        return role, leaf.dtype, leaf.device, tuple(leaf.shape)
+    if leaf is None or isinstance(leaf, bool | int | float | str | torch.dtype | torch.device):
+        return role, type(leaf), leaf
+    return role, type(leaf), id(leaf)  # opaque: only ever equal to itself

@@ -1,0 +1,79 @@
+"""Rows in, rows out: several calls as one forward, and its result taken apart again.
+
+    call A  latents [2, 4, 32, 32]  t = 981  --+                                      --> rows 0:2
+    call B  latents [2, 4, 32, 32]  t = 61   --+--> forward([5, 4, 32, 32], t [5])    --> rows 2:4
+    call C  latents [1, 4, 32, 32]  t = 441  --+                                      --> rows 4:5
+
+A group of one runs exactly the call that was made: alone, nothing differs from plain diffusers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from mindsd.batching.call import Call, Role, spread
+
+
+class NotRows(Exception):
+    """A result cannot be divided among the calls; each must run alone."""
+
+
+def run(calls: list[Call]) -> list[Any]:
+    """Run calls that fit each other; one result for each, in order.
+
+    Raises:
+        NotRows: several calls ran as one but the result is not one row for each row that went in.
+        Exception: whatever the module raised.
+    """
+    if len(calls) == 1:
+        return [calls[0].run()]
+    counts = [call.rows for call in calls]
+    first = calls[0]
+    columns = zip(*(call.leaves for call in calls), strict=True)
+    roles = zip(*(call.roles for call in calls), strict=True)
+    leaves = [_join(column, role, counts) for column, role in zip(columns, roles, strict=True)]
+    arguments = pytree.tree_unflatten(leaves, first.spec)
+    return _divide(_apply(first, arguments), counts)
+
+
+def _apply(call: Call, arguments: dict[str, Any]) -> Any:
+    bound = type(call.bound)(call.batchable.signature, arguments)  # type: ignore[arg-type]
+    return call.batchable.function(*bound.args, **bound.kwargs)
+
+
+def _join(column: tuple[Any, ...], roles: tuple[Role, ...], counts: list[int]) -> Any:
+    if roles[0] is Role.EQUAL:
+        return column[0]
+    if roles[0] is Role.ITEMS:
+        return [item for items in column for item in items]
+    tensors = [
+        spread(leaf, rows) if role is Role.SPREAD else leaf
+        for leaf, role, rows in zip(column, roles, counts, strict=True)
+    ]
+    return torch.cat(tensors)
+
+
+def _divide(result: Any, counts: list[int]) -> list[Any]:
+    total = sum(counts)
+
+    def items(node: Any) -> bool:
+        return isinstance(node, list) and len(node) == total
+
+    leaves, spec = pytree.tree_flatten(result, is_leaf=items)
+    columns = [_split(leaf, counts, total) for leaf in leaves]
+    return [pytree.tree_unflatten(list(own), spec) for own in zip(*columns, strict=True)]
+
+
+def _split(leaf: Any, counts: list[int], total: int) -> list[Any]:
+    if leaf is None:
+        return [None] * len(counts)
+    if isinstance(leaf, torch.Tensor) and leaf.ndim and leaf.shape[0] == total:
+        return list(leaf.split(counts))
+    if isinstance(leaf, list) and len(leaf) == total:
+        ends = [sum(counts[: i + 1]) for i in range(len(counts))]
+        return [leaf[end - count : end] for end, count in zip(ends, counts, strict=True)]
+    what = tuple(leaf.shape) if isinstance(leaf, torch.Tensor) else type(leaf).__name__
+    raise NotRows(f"a result of {what} cannot be divided into {total} rows")

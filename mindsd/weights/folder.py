@@ -1,0 +1,110 @@
+"""What lies at a path or behind a name: a diffusers folder, checked to be whole and safe."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindsd.errors import ModelError
+from mindsd.weights.embedded import embedded
+from mindsd.weights.safe import check_files
+
+LIBRARIES = ("diffusers", "transformers")  # a component of any other module would be remote code
+INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A diffusers folder that passed every check.
+
+    Attributes:
+        name: the embedded model's name, or the folder's.
+        path: where it lies.
+        pipeline: the diffusers pipeline class that it names.
+        components: component name -> (library, class).
+    """
+
+    name: str
+    path: Path
+    pipeline: str
+    components: dict[str, tuple[str, str]]
+
+
+def find_model(model: str | Path) -> ModelFolder:
+    """The embedded model of this name, or the diffusers folder at this path.
+
+    Raises:
+        ModelError: there is neither, or the folder is incomplete or not safe to load.
+    """
+    known = embedded()
+    path = known.get(str(model), Path(model))
+    if not path.is_dir():
+        names = ", ".join(known) or "none"
+        raise ModelError(
+            f"no model {str(model)!r}: it is not a folder, and the embedded models are: {names}"
+        )
+    if not (path / INDEX).is_file():
+        raise ModelError(f"{path} has no {INDEX}: it is not a diffusers folder")
+    index = _read(path / INDEX)
+    check_files(path)
+    return ModelFolder(path.resolve().name, path, _pipeline(path, index), _components(path, index))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} must hold a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _pipeline(path: Path, index: dict[str, Any]) -> str:
+    name = index.get("_class_name")
+    if not isinstance(name, str):  # a list names a file of remote code
+        raise ModelError(f"{path / INDEX} names no diffusers pipeline: _class_name is {name!r}")
+    return name
+
+
+def _components(path: Path, index: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    found: dict[str, tuple[str, str]] = {}
+    for name, entry in index.items():
+        if name.startswith("_") or not isinstance(entry, list) or len(entry) != 2:
+            continue
+        library, kind = entry
+        if library is None or kind is None:
+            continue
+        if str(library) not in LIBRARIES and not _is_own_module(str(library)):
+            raise ModelError(
+                f"{name} of {path} comes from {library!r}; only {' and '.join(LIBRARIES)} are loaded"
+            )
+        _check_component(path / name, name, str(kind))
+        found[name] = (str(library), str(kind))
+    return found
+
+
+def _is_own_module(library: str) -> bool:
+    """diffusers names its pipelines' own components by their folder ("stable_diffusion")."""
+    found = importlib.util.find_spec("diffusers")
+    assert found is not None and found.submodule_search_locations
+    folder = Path(found.submodule_search_locations[0]) / "pipelines" / library
+    return library.isidentifier() and folder.is_dir()
+
+
+def _check_component(folder: Path, name: str, kind: str) -> None:
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder} is missing: {INDEX} lists {name} ({kind}); copy the folder again"
+        )
+    if not any(folder.iterdir()):
+        raise ModelError(f"{folder} is empty: it should hold {kind}; copy the folder again")
+    config = folder / "config.json"
+    if not config.is_file():  # tokenizers, schedulers and processors keep theirs by other names
+        return
+    _read(config)
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} has no .safetensors weights for {kind}; copy the folder again")

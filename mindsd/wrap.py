@@ -1,0 +1,59 @@
+"""Puts a function round one method of one object, and takes it away again.
+
+Only the *instance* is touched, never its class, so two models of one class never meet. Wraps stack:
+
+    wrap(unet, "forward", cache)     unet.forward -> cache -> forward
+    wrap(unet, "forward", batch)     unet.forward -> batch -> cache -> forward
+
+A wrap that is removed while another lies on top becomes transparent at once, and goes as soon as it
+is on top again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+
+class Wrap:
+    """One function round one method; made by `wrap`."""
+
+    def __init__(self, owner: object, method: str, function: Callable[..., Any]):
+        self.owner = owner
+        self.method = method
+        self.removed = False
+        self._before = vars(owner).get(method)  # an instance attribute that lay here before
+        self.original: Callable[..., Any] = getattr(owner, method)
+
+        @functools.wraps(self.original)  # keeps the signature: diffusers asks for it
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if self.removed:
+                return self.original(*args, **kwargs)
+            return function(self.original, *args, **kwargs)
+
+        wrapped.mindsd_wrap = self  # type: ignore[attr-defined]
+        self._wrapped = wrapped
+        setattr(owner, method, wrapped)
+
+    def remove(self) -> None:
+        """Take the function away; doing it twice does nothing."""
+        self.removed = True
+        top = vars(self.owner).get(self.method)
+        while isinstance(lies := getattr(top, "mindsd_wrap", None), Wrap) and lies.removed:
+            top = lies._before
+            if top is None:
+                delattr(self.owner, self.method)
+            else:
+                setattr(self.owner, self.method, top)
+
+    def __enter__(self) -> Wrap:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def wrap(owner: object, method: str, function: Callable[..., Any]) -> Wrap:
+    """Make every call of `owner.method(...)` a call of `function(original, ...)`."""
+    return Wrap(owner, method, function)

@@ -1,0 +1,96 @@
+"""A request's own pipeline: weights shared, everything that changes during a run its own.
+
+A diffusers pipeline object keeps the state of the running call (scheduler, guidance scale, number of
+steps) on itself, so two calls at once would mix. A shallow copy with its own scheduler does not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin
+
+from mindsd.wrap import wrap
+
+OnStep = Callable[[int, int], None]  # steps done, steps in all
+OnLatents = Callable[[torch.Tensor], None]
+
+
+class ProgressBar:
+    """Stands where diffusers puts tqdm: as a context manager with `update`, or round an iterable."""
+
+    def __init__(self, on_step: OnStep, iterable: Iterable[Any] | None, total: int | None):
+        self._on_step = on_step
+        self._items = list(iterable or ())
+        self._total = len(self._items) if total is None else total
+        self._done = 0
+
+    def update(self, steps: int = 1) -> None:
+        self._done += steps
+        self._on_step(self._done, self._total)
+
+    def set_description(self, *args: Any, **kwargs: Any) -> None:
+        """Some pipelines name the stage; events carry numbers only."""
+
+    set_postfix = set_description
+
+    def close(self) -> None:
+        """Nothing to close; pipelines that do not use `with` call it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            yield item
+            self.update()
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def own_copy(
+    pipe: DiffusionPipeline, on_step: OnStep, on_latents: OnLatents | None = None
+) -> DiffusionPipeline:
+    """A copy of `pipe` for one request.
+
+    Args:
+        on_step: told after every denoising step.
+        on_latents: told the latents after every scheduler step, in the pipeline's own layout: the
+            estimate of the clean latents where the scheduler gives one, else the noisy ones.
+    """
+    mine = copy.copy(pipe)
+    for name, part in vars(pipe).items():
+        if isinstance(part, SchedulerMixin):
+            scheduler = copy.deepcopy(part)
+            if on_latents is not None:
+                _listen(scheduler, on_latents)
+            _set(mine, name, scheduler)
+        elif isinstance(part, DiffusionPipeline):  # pipelines of several stages hold one for each
+            _set(mine, name, own_copy(part, on_step, on_latents))
+
+    def progress_bar(iterable: Any = None, total: int | None = None) -> ProgressBar:
+        return ProgressBar(on_step, iterable, total)
+
+    _set(mine, "progress_bar", progress_bar)
+    return mine
+
+
+def _set(pipe: DiffusionPipeline, name: str, value: Any) -> None:
+    """Set past the pipeline's own __setattr__, which would write into the shared config."""
+    object.__setattr__(pipe, name, value)
+
+
+def _listen(scheduler: SchedulerMixin, on_latents: OnLatents) -> None:
+    def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        told = result.values() if isinstance(result, dict) else result
+        values = [value for value in told if isinstance(value, torch.Tensor)]
+        clean = values[1] if len(values) > 1 and values[1].shape == values[0].shape else values[0]
+        on_latents(clean)
+        return result
+
+    wrap(scheduler, "step", step)

@@ -1,0 +1,86 @@
+"""What one image is asked to be: checked when made, the same for every face."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mindsd.errors import RequestError
+
+MAX_STEPS = 1000  # diffusion models are trained on 1000 time steps
+MAX_SEED = 2**63 - 1  # what a torch.Generator takes
+
+
+@dataclass(frozen=True)
+class ImageParameters:
+    """One image. `None` leaves a choice to the model's own pipeline.
+
+    Attributes:
+        prompt: what to draw.
+        negative_prompt: what to stay away from.
+        steps: denoising steps, 1 to 1000.
+        guidance: classifier-free guidance scale, >= 0; at most 1 turns guidance off in most pipelines.
+        seed: of the noise, 0 to 2^63 - 1; drawn on the CPU, so it means the same on every device.
+        width, height: pixels.
+        strength: how much of the given image is drawn anew, above 0 to 1 (image-to-image, inpaint).
+        scheduler: name of a diffusers scheduler class, e.g. "EulerDiscreteScheduler".
+        options: further arguments of the model's own pipeline, by their diffusers names.
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 0
+    width: int | None = None
+    height: int | None = None
+    strength: float | None = None
+    scheduler: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str):
+            raise RequestError(f"a prompt is text, got {type(self.prompt).__name__}")
+        _check_whole("steps", self.steps, 1, MAX_STEPS)
+        _check_whole("seed", self.seed, 0, MAX_SEED)
+        _check_whole("width", self.width, 1, 2**16)
+        _check_whole("height", self.height, 1, 2**16)
+        _check_real("guidance", self.guidance, 0.0, math.inf)
+        _check_real("strength", self.strength, 0.0, 1.0)
+        if self.strength == 0:
+            raise RequestError("strength 0 would return the image as it is; use above 0 up to 1")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height in pixels from "512x384" or, for a square, "512".
+
+    Raises:
+        RequestError: it is neither.
+    """
+    parts = text.lower().replace("*", "x").split("x")
+    if len(parts) == 1:
+        parts *= 2
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise RequestError(f"size {text!r} is not WIDTHxHEIGHT in pixels, e.g. 512x512")
+    return int(parts[0]), int(parts[1])
+
+
+def _check_whole(name: str, value: Any, low: int, high: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RequestError(f"{name} must be a whole number, got {value!r}")
+    if not low <= value <= high:
+        raise RequestError(f"{name} must be {low} to {high}, got {value}")
+
+
+def _check_real(name: str, value: Any, low: float, high: float) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RequestError(f"{name} must be a finite number, got {value!r}")
+    if not low <= value <= high:
+        span = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        raise RequestError(f"{name} must be {span}, got {value:g}")

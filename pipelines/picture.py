@@ -1,0 +1,58 @@
+"""Pictures that users give: opened, turned upright, made RGB, refused when they are not pictures."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from mindsd.errors import RequestError
+
+Picture = Image.Image | str | Path
+MAX_PIXELS = 64 * 2**20
+
+
+def read_picture(source: Picture) -> Image.Image:
+    """A picture as RGB, upright as its EXIF data says, transparent parts on white.
+
+    Raises:
+        RequestError: there is no such file, it is no picture, is cut short, or has over 64 Mi pixels.
+    """
+    if isinstance(source, Image.Image):
+        return _to_rgb(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is lower
+            with Image.open(source) as opened:
+                _check_size(opened)
+                return _to_rgb(opened)
+    except Image.DecompressionBombError as error:
+        raise RequestError(f"{source} is too large to open ({error})") from None
+    except FileNotFoundError:
+        raise RequestError(f"there is no picture at {source}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{source} cannot be read as a picture ({error})") from None
+
+
+def fit_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture at (width, height) pixels; as it is when it has that size."""
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _check_size(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise RequestError(f"a picture of {width}x{height} has over {MAX_PIXELS} pixels; shrink it")
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    _check_size(picture)
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        rgba = upright.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        upright = Image.alpha_composite(white, rgba)
+    return upright.convert("RGB")
