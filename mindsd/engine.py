@@ -18,20 +18,16 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from greenlet import getcurrent, greenlet
 
-from mindsd.batching import stack
-from mindsd.batching.call import Batchable, Call, read
+from mindsd.batching.attempt import attempt
+from mindsd.batching.call import Call
+from mindsd.batching.coroutine import Coroutine, Outcome
 from mindsd.batching.turn import Turn
-from mindsd.errors import Cancelled, EngineClosed, OutOfMemory, QueueFull, RequestError
-from mindsd.request import Body, Done, Failed, Need, Queued, Request
-from mindsd.wrap import Wrap, wrap
+from mindsd.errors import Cancelled, EngineClosed, QueueFull, RequestError
+from mindsd.request import Body, Failed, Need, Queued, Request
 
 
 @dataclass(frozen=True)
@@ -55,70 +51,18 @@ class Limits:
 
 @dataclass
 class Counts:
-    """What the engine has done: forwards and rows by kind of work, and groups it had to split."""
+    """What the engine has done: forwards that succeeded and their rows, by kind of work."""
 
     forwards: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
-    splits: int = 0
 
-    def add(self, kind: str, rows: int) -> None:
+    def add(self, calls: list[Call]) -> None:
+        kind = calls[0].batchable.kind
         self.forwards[kind] = self.forwards.get(kind, 0) + 1
-        self.rows[kind] = self.rows.get(kind, 0) + rows
+        self.rows[kind] = self.rows.get(kind, 0) + sum(call.rows for call in calls)
 
 
 ONE_ROW = Need()
-
-
-class _Coroutine(greenlet):
-    """The greenlet of a request; a batchable module called inside one suspends it."""
-
-
-@dataclass(eq=False)
-class _Live:
-    """A request that was admitted: its coroutine and the call it waits for."""
-
-    request: Request
-    coroutine: _Coroutine
-    arrival: int = 0
-    pending: Call | None = None
-
-    @property
-    def call(self) -> Call:
-        assert self.pending is not None
-        return self.pending
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return (-self.request.need.priority, self.arrival)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    value: Any = None
-    error: BaseException | None = None
-
-
-def make_batchable(owner: object, method: str, kind: str) -> Wrap:
-    """Let every engine run `owner.method` for many requests at once.
-
-    Called inside a request the method suspends it; called anywhere else it runs as always.
-
-    Args:
-        owner: a module; only this instance is touched.
-        method: "forward", or the method that pipelines call ("decode").
-        kind: "text", "denoise" or "image"; the engine is fair between kinds.
-    """
-    batchable = Batchable(getattr(owner, method), kind)
-
-    def suspend(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        here = getcurrent()
-        call = read(batchable, args, kwargs) if isinstance(here, _Coroutine) else None
-        if call is None:
-            return original(*args, **kwargs)
-        assert here.parent is not None
-        return here.parent.switch(call)
-
-    return wrap(owner, method, suspend)
 
 
 class Engine:
@@ -129,7 +73,7 @@ class Engine:
         self.counts = Counts()
         self._turn = Turn()
         self._queue: list[Request] = []
-        self._live: list[_Live] = []
+        self._live: list[Coroutine] = []
         self._arrivals = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -222,14 +166,15 @@ class Engine:
 
     def _admit(self) -> None:
         """Start the requests that there is room for: highest priority first, then oldest."""
-        admitted: list[_Live] = []
+        admitted: list[Coroutine] = []
         with self._changed:
-            self._queue.sort(key=lambda r: (-r.need.priority, r.number))
+            self._queue.sort(key=lambda r: (not r.cancelled.is_set(), -r.need.priority, r.number))
             while self._queue and (self._queue[0].cancelled.is_set() or self._has_room()):
-                admitted.append(_Live(self._queue.pop(0), _Coroutine(_tell)))
+                admitted.append(Coroutine(self._queue.pop(0)))
                 self._live.append(admitted[-1])
         for live in admitted:
-            self._resume(live)
+            live.start(self._next_arrival())
+            self._finish(live)
 
     def _has_room(self) -> bool:
         """Whether the first in the queue fits beside what is live; alone it is always let in."""
@@ -245,85 +190,31 @@ class Engine:
         """Raise inside each cancelled request, again where its code goes on to another call."""
         for live in [live for live in self._live if live.request.cancelled.is_set()]:
             stop = Cancelled(f"request {live.request.number} was cancelled")
-            self._resume(live, _Outcome(error=stop))
+            self._resume(live, Outcome(error=stop))
 
     def _forward(self) -> None:
         """Run the next group and resume its requests."""
         group = self._turn.choose(self._live, self.limits.rows)
+        kind = group[0].call.batchable.kind
         started = time.perf_counter()
-        outcomes = self._outcomes([live.call for live in group])
-        self._turn.charge(group[0].call.batchable.kind, time.perf_counter() - started)
+        outcomes = attempt([live.call for live in group], self.counts.add)
+        self._turn.charge(kind, time.perf_counter() - started)
         for live, outcome in zip(group, outcomes, strict=True):
             self._resume(live, outcome)
 
-    def _outcomes(self, calls: list[Call]) -> list[_Outcome]:
-        """Run calls as one forward; when that fails, halve the group until the culprit is alone."""
-        try:
-            results = stack.run(calls)
-            self.counts.add(calls[0].batchable.kind, sum(call.rows for call in calls))
-            return [_Outcome(value) for value in results]
-        except stack.NotRows:
-            calls[0].batchable.alone = True
-            self.counts.splits += 1
-            return [outcome for call in calls for outcome in self._outcomes([call])]
-        except Exception as error:
-            if len(calls) == 1:
-                return [_Outcome(error=_explain(error, calls[0]))]
-            ran_out = _ran_out(error)
-        # Outside the handler: the failed forward's frames, and the memory they hold, are gone here.
-        self.counts.splits += 1
-        half = len(calls) // 2
-        if ran_out:
-            rows = sum(call.rows for call in calls[:half])
-            calls[0].batchable.caps[calls[0].key] = rows
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        return self._outcomes(calls[:half]) + self._outcomes(calls[half:])
+    def _resume(self, live: Coroutine, outcome: Outcome) -> None:
+        live.resume(outcome, self._next_arrival())
+        self._finish(live)
 
-    def _resume(self, live: _Live, outcome: _Outcome | None = None) -> None:
-        """Let a request go on to its next call or its end."""
-        live.pending = None
-        if outcome is None:
-            said = live.coroutine.switch(live.request)
-        elif outcome.error is not None:
-            said = live.coroutine.throw(outcome.error)
-        else:
-            said = live.coroutine.switch(outcome.value)
-        if live.coroutine.dead:
-            self._finish(live, said)
-            return
+    def _next_arrival(self) -> int:
         self._arrivals += 1
-        live.pending, live.arrival = said, self._arrivals
+        return self._arrivals
 
-    def _finish(self, live: _Live, end: Done | Failed) -> None:
+    def _finish(self, live: Coroutine) -> None:
+        """Let go of a request whose body has ended."""
+        if live.end is None:
+            return
         with self._changed:
             self._live.remove(live)
-            live.request.emit(end)
+            live.request.emit(live.end)
             self._changed.notify_all()
-
-
-def _tell(request: Request) -> Done | Failed:
-    """The coroutine: run the body and say how it ended; nothing it raises passes this line."""
-    try:
-        return Done(request.run(), request.seconds())
-    except Cancelled as cancelled:
-        return Failed(Cancelled(*cancelled.args))  # a fresh one: it holds no frames of the body
-    except Exception as error:
-        traceback.clear_frames(error.__traceback__)  # keeps the lines, lets the tensors go
-        return Failed(error)
-
-
-def _explain(error: Exception, call: Call) -> Exception:
-    """Memory that ran out as our own error, anything else as it is."""
-    if not _ran_out(error):
-        return error
-    return OutOfMemory(
-        f"a {call.batchable.kind} forward of {call.rows} rows does not fit in memory even alone; "
-        f"ask for a smaller size ({error})"
-    )
-
-
-def _ran_out(error: Exception) -> bool:
-    """Whether this error says that memory ran out (a CPU's allocator says it in words only)."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)

@@ -11,8 +11,8 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline
 
+from mindsd.batching.coroutine import make_batchable
 from mindsd.device import Device, find_device
-from mindsd.engine import make_batchable
 from mindsd.errors import ModelError, RequestError
 from mindsd.weights.folder import ModelFolder, find_model
 from mindsd.wrap import Wrap

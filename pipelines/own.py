@@ -1,7 +1,7 @@
 """A request's own pipeline: weights shared, everything that changes during a run its own.
 
-A diffusers pipeline object keeps the state of the running call (scheduler, guidance scale, number of
-steps) on itself, so two calls at once would mix. A shallow copy with its own scheduler does not.
+A diffusers pipeline object keeps the state of the running call (scheduler, guidance scale, number
+of steps) on itself, so two calls at once would mix. A shallow copy with its own scheduler does not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OnLatents = Callable[[torch.Tensor], None]
 
 
 class ProgressBar:
-    """Stands where diffusers puts tqdm: as a context manager with `update`, or round an iterable."""
+    """Stands where diffusers puts tqdm: a context manager with `update`, or round an iterable."""
 
     def __init__(self, on_step: OnStep, iterable: Iterable[Any] | None, total: int | None):
         self._on_step = on_step

@@ -21,7 +21,7 @@ class ImageParameters:
         prompt: what to draw.
         negative_prompt: what to stay away from.
         steps: denoising steps, 1 to 1000.
-        guidance: classifier-free guidance scale, >= 0; at most 1 turns guidance off in most pipelines.
+        guidance: classifier-free guidance scale, >= 0; most pipelines turn it off at 1 and below.
         seed: of the noise, 0 to 2^63 - 1; drawn on the CPU, so it means the same on every device.
         width, height: pixels.
         strength: how much of the given image is drawn anew, above 0 to 1 (image-to-image, inpaint).

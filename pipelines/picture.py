@@ -1,4 +1,4 @@
-"""Pictures that users give: opened, turned upright, made RGB, refused when they are not pictures."""
+"""Pictures that users give: opened, turned upright, made RGB, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_picture(source: Picture) -> Image.Image:
     """A picture as RGB, upright as its EXIF data says, transparent parts on white.
 
     Raises:
-        RequestError: there is no such file, it is no picture, is cut short, or has over 64 Mi pixels.
+        RequestError: there is no such file, it is no picture, is cut short or over 64 Mi pixels.
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source)

@@ -1,7 +1,7 @@
 """Latents to a rough picture, by one small matrix: no decoder runs between steps.
 
-Every latent cell is mapped to one RGB pixel by an affine map that is fitted to the model's own decoder
-once, by least squares on a few random latents. Works for any autoencoder whose latents are
+Every latent cell is mapped to one RGB pixel by an affine map that is fitted to the model's own
+decoder once, by least squares on a few random latents. Works for any autoencoder whose latents are
 scaled by `scaling_factor` (and `shift_factor`); where the layout is not known there is no preview.
 """
 

@@ -80,7 +80,7 @@ def _components(path: Path, index: dict[str, Any]) -> dict[str, tuple[str, str]]
             continue
         if str(library) not in LIBRARIES and not _is_own_module(str(library)):
             raise ModelError(
-                f"{name} of {path} comes from {library!r}; only {' and '.join(LIBRARIES)} are loaded"
+                f"{name} of {path} comes from {library!r}, which would be remote code; not loaded"
             )
         _check_component(path / name, name, str(kind))
         found[name] = (str(library), str(kind))

@@ -1,7 +1,8 @@
 """What is refused before any reader opens a model folder: code, pickles, paths that lead out of it.
 
-A pickle runs whatever its author wrote when it is read, and a `.py` file is code: a folder that holds
-either is refused as a whole, read or not, so that nobody has to know which files a library picks.
+A pickle runs whatever its author wrote when it is read, and a `.py` file is code: a folder that
+holds either is refused as a whole, read or not, so that nobody has to know which files a library
+picks.
 """
 
 from __future__ import annotations

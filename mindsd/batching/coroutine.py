@@ -1,0 +1,116 @@
+"""Requests as coroutines: a batchable module called inside one suspends it.
+
+body -> pipeline -> unet(...)      the engine's thread, in the request's greenlet
+                      | switch(Call)
+                      v
+                   engine           gathers, runs a group
+                      | switch(rows)
+                      v
+body <- pipeline <- unet(...)      goes on as if it had called the module itself
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+from mindsd.batching.call import Batchable, Call, read
+from mindsd.errors import Cancelled
+from mindsd.request import Done, Failed, Request
+from mindsd.wrap import Wrap, wrap
+
+
+def make_batchable(owner: object, method: str, kind: str) -> Wrap:
+    """Let every engine run `owner.method` for many requests at once.
+
+    Called inside a request the method suspends it; called anywhere else it runs as always.
+
+    Args:
+        owner: a module; only this instance is touched.
+        method: "forward", or the method that pipelines call ("decode").
+        kind: "text", "denoise" or "image"; the engine is fair between kinds.
+    """
+    batchable = Batchable(getattr(owner, method), kind)
+
+    def suspend(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        here = getcurrent()
+        call = read(batchable, args, kwargs) if isinstance(here, _Body) else None
+        if call is None:
+            return original(*args, **kwargs)
+        assert here.parent is not None
+        return here.parent.switch(call)
+
+    return wrap(owner, method, suspend)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call came to: a value, or the error that is raised where it was made."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Coroutine:
+    """A request that was admitted, and the call it waits for.
+
+    Attributes:
+        request: whose body runs.
+        arrival: when its present call was made, in calls of the whole engine.
+        end: how the body ended; None while it lives.
+    """
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.arrival = 0
+        self.end: Done | Failed | None = None
+        self._call: Call | None = None
+        self._body = _Body(_tell)
+
+    @property
+    def call(self) -> Call:
+        """The call it waits for; only while it is suspended."""
+        assert self._call is not None
+        return self._call
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Smaller goes first: higher priority, then the older call."""
+        return (-self.request.need.priority, self.arrival)
+
+    def start(self, arrival: int) -> None:
+        """Run to the first call of a batchable module, or to the end."""
+        self._said(self._body.switch(self.request), arrival)
+
+    def resume(self, outcome: Outcome, arrival: int) -> None:
+        """Give the call its outcome; run to the next call, or to the end."""
+        self._call = None
+        if outcome.error is not None:
+            self._said(self._body.throw(outcome.error), arrival)
+        else:
+            self._said(self._body.switch(outcome.value), arrival)
+
+    def _said(self, said: Any, arrival: int) -> None:
+        if self._body.dead:
+            self.end = said
+        else:
+            self._call, self.arrival = said, arrival
+
+
+class _Body(greenlet):
+    """The greenlet in which a request's body runs."""
+
+
+def _tell(request: Request) -> Done | Failed:
+    """Run the body and say how it ended; nothing that it raises passes this line."""
+    try:
+        return Done(request.run(), request.seconds())
+    except Cancelled as cancelled:
+        return Failed(Cancelled(*cancelled.args))  # a fresh one: it holds no frames of the body
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # keeps the lines, lets the tensors go
+        return Failed(error)
