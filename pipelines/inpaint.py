@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Unpack
 
 from diffusers import AutoPipelineForInpainting, DiffusionPipeline
 
-from mindsd.pipelines.image import ImagePipeline, ImageResult, related, several
-from mindsd.pipelines.image_to_image import spread_pictures
-from mindsd.pipelines.picture import Picture
+from mindsd.pipelines.image import ImagePipeline, ImageResult, related
+from mindsd.pipelines.parameters import Wishes, several
+from mindsd.pipelines.picture import Picture, one_for_each
 
 
 class Inpaint(ImagePipeline):
@@ -24,40 +24,22 @@ class Inpaint(ImagePipeline):
         prompts: str | Sequence[str],
         pictures: Picture | Sequence[Picture],
         masks: Picture | Sequence[Picture],
-        *,
-        strength: float | None = None,
-        negative_prompt: str | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        seed: int | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        images_per_prompt: int = 1,
-        scheduler: str | None = None,
-        options: Mapping[str, Any] | None = None,
+        **wishes: Unpack[Wishes],
     ) -> ImageResult:
-        """Draw the white part of each mask anew; one picture or mask serves all prompts.
+        """Draw the white part of each mask anew and wait; one picture or mask serves all prompts.
 
-        Without a size the pictures keep their own. Arguments are those of `ImageParameters`.
+        Args:
+            prompts: one prompt or several.
+            pictures, masks: PIL images or paths; without a size in `wishes` pictures keep theirs.
+            wishes: strength and all that `TextToImage` takes; see `Wishes`.
 
         Raises:
             RequestError: an argument or a picture is wrong, or their numbers do not agree.
             OutOfMemory: an image does not fit in memory even alone.
         """
-        asked = several(
-            prompts,
-            images_per_prompt,
-            seed,
-            strength=strength,
-            negative_prompt=negative_prompt,
-            steps=steps,
-            guidance=guidance,
-            width=width,
-            height=height,
-            scheduler=scheduler,
-            options=dict(options or {}),
-        )
-        shown = spread_pictures("picture", pictures, len(asked), images_per_prompt)
-        hidden = spread_pictures("mask", masks, len(asked), images_per_prompt)
+        asked = several(prompts, **wishes)
+        each = wishes.get("images_per_prompt", 1)
+        shown = one_for_each("picture", pictures, len(asked), each)
+        hidden = one_for_each("mask", masks, len(asked), each)
         pairs = zip(shown, hidden, strict=True)
         return self._run(asked, [{"image": a, "mask_image": b} for a, b in pairs])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from mindsd.errors import RequestError
 
@@ -51,6 +52,42 @@ class ImageParameters:
         _check_real("strength", self.strength, 0.0, 1.0)
         if self.strength == 0:
             raise RequestError("strength 0 would return the image as it is; use above 0 up to 1")
+
+
+class Wishes(TypedDict, total=False):
+    """Keyword arguments of the image pipelines: fields of `ImageParameters`, and for several images
+
+    images_per_prompt: how many of each prompt, at least 1; seed: of the first image, the others
+    count up from it; drawn at random when it is left out.
+    """
+
+    negative_prompt: str | None
+    steps: int | None
+    guidance: float | None
+    seed: int | None
+    width: int | None
+    height: int | None
+    strength: float | None
+    scheduler: str | None
+    options: Mapping[str, Any]
+    images_per_prompt: int
+
+
+def several(prompts: str | Sequence[str], **wishes: Unpack[Wishes]) -> list[ImageParameters]:
+    """Parameters for every image of every prompt.
+
+    Raises:
+        RequestError: there is no prompt, or a wish is wrong.
+    """
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    each, seed = wishes.pop("images_per_prompt", 1), wishes.pop("seed", None)
+    if not texts:
+        raise RequestError("the list of prompts is empty; give at least one prompt")
+    _check_whole("images per prompt", each, 1, 2**16)
+    first = secrets.randbelow(2**32) if seed is None else seed
+    _check_whole("seed", first, 0, MAX_SEED)
+    repeated = [text for text in texts for _ in range(each)]
+    return [ImageParameters(text, seed=first + i, **wishes) for i, text in enumerate(repeated)]  # pyright: ignore
 
 
 def parse_size(text: str) -> tuple[int, int]:

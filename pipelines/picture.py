@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -40,6 +41,23 @@ def read_picture(source: Picture) -> Image.Image:
 def fit_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The picture at (width, height) pixels; as it is when it has that size."""
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def one_for_each(
+    what: str, pictures: Picture | Sequence[Picture], images: int, images_per_prompt: int
+) -> list[Picture]:
+    """One picture for each image: the same one for all, or one for each prompt.
+
+    Raises:
+        RequestError: there are neither one nor as many as prompts.
+    """
+    given = [pictures] if isinstance(pictures, Picture) else list(pictures)
+    prompts = images // images_per_prompt
+    if len(given) == 1:
+        return given * images
+    if len(given) != prompts:
+        raise RequestError(f"{len(given)} {what}s for {prompts} prompts; give one, or one for each")
+    return [picture for picture in given for _ in range(images_per_prompt)]
 
 
 def _check_size(picture: Image.Image) -> None:

@@ -1,0 +1,68 @@
+"""A group that fails is halved; only the culprit hears of it."""
+
+import pytest
+import torch
+
+from mindsd.batching.attempt import attempt
+from mindsd.batching.call import Batchable, read
+from mindsd.errors import OutOfMemory
+
+
+class Module:
+    """Doubles its rows; breaks on a poisoned row, and above `limit` rows."""
+
+    def __init__(self, limit=99, message=None):
+        self.limit, self.message, self.sizes = limit, message, []
+
+    def forward(self, sample):
+        self.sizes.append(len(sample))
+        if len(sample) > self.limit:
+            if self.message:
+                raise RuntimeError(self.message)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if (sample < 0).any():
+            raise ValueError("poisoned")
+        return sample * 2
+
+
+def group(module, values):
+    batchable = Batchable(module.forward, "denoise")
+    return [read(batchable, (torch.full((1, 2), float(value)),), {}) for value in values]
+
+
+def test_an_error_reaches_only_the_call_that_causes_it():
+    outcomes = attempt(group(Module(), [1, 2, -3, 4]), lambda calls: None)
+    assert [type(outcome.error) for outcome in outcomes] == [
+        type(None),
+        type(None),
+        ValueError,
+        type(None),
+    ]
+    assert [o.value[0, 0].item() for o in outcomes if o.error is None] == [2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [None, "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"],
+)
+def test_memory_that_runs_out_costs_a_smaller_group_not_a_result(message):
+    module, forwards = Module(limit=2, message=message), []
+    calls = group(module, [1, 2, 3, 4])
+    outcomes = attempt(calls, forwards.append)
+    assert [o.value[0, 0].item() for o in outcomes] == [2, 4, 6, 8]
+    assert module.sizes == [4, 2, 2]
+    assert [len(done) for done in forwards] == [2, 2]
+    assert calls[0].batchable.caps == {calls[0].key: 2}
+
+
+def test_one_call_that_does_not_fit_alone_is_told_so():
+    (outcome,) = attempt(group(Module(limit=0), [1]), lambda calls: None)
+    assert isinstance(outcome.error, OutOfMemory)
+    assert "1 rows does not fit" in str(outcome.error) and "smaller size" in str(outcome.error)
+
+
+def test_results_that_are_not_rows_make_every_call_run_alone_from_then_on():
+    batchable = Batchable(lambda sample: sample.sum(), "denoise")
+    calls = [read(batchable, (torch.full((1, 2), value),), {}) for value in (1.0, 2.0, 3.0)]
+    assert [o.value.item() for o in attempt(calls, lambda calls: None)] == [2, 4, 6]
+    assert batchable.alone

@@ -1,0 +1,48 @@
+"""A wrap goes round one instance's method and comes off without a trace."""
+
+import inspect
+
+import torch
+
+from mindsd.wrap import wrap
+
+
+def test_only_this_instance_is_touched_and_removal_leaves_nothing():
+    one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    x = torch.ones(1, 2)
+    plain = one(x)
+    taken = wrap(one, "forward", lambda original, x: original(x) + 1)
+    assert torch.equal(one(x), plain + 1)
+    assert "forward" not in vars(other)
+    taken.remove()
+    taken.remove()
+    assert torch.equal(one(x), plain)
+    assert "forward" not in vars(one)
+
+
+def test_wraps_stack_and_come_off_in_any_order():
+    module = torch.nn.Identity()
+    inner = wrap(module, "forward", lambda original, x: original(x) + 1)
+    outer = wrap(module, "forward", lambda original, x: original(x) * 10)
+    x = torch.ones(1)
+    assert module(x).item() == 20
+    inner.remove()
+    assert module(x).item() == 10
+    outer.remove()
+    assert "forward" not in vars(module)
+
+
+def test_an_instance_attribute_that_lay_there_before_comes_back():
+    module = torch.nn.Identity()
+    own = lambda x: x - 1  # noqa: E731
+    module.forward = own
+    with wrap(module, "forward", lambda original, x: original(x) * 2):
+        assert module(torch.ones(1)).item() == 0
+    assert vars(module)["forward"] is own
+
+
+def test_the_signature_survives():
+    module = torch.nn.Bilinear(1, 1, 1)
+    before = inspect.signature(module.forward)
+    with wrap(module, "forward", lambda original, *args: original(*args)):
+        assert inspect.signature(module.forward) == before
