@@ -1,6 +1,13 @@
 """mindsd: image, vision and text models, fast on the machine you have."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mindsd.errors import MindsdError
+    from mindsd.pipelines.image_to_image import ImageToImage
+    from mindsd.pipelines.inpaint import Inpaint
+    from mindsd.pipelines.text_to_image import TextToImage
 
 __version__ = "0.1.0"
 

@@ -123,7 +123,7 @@ class Arguments:
         Raises:
             RequestError: it does not fit the model's own scheduler.
         """
-        own = getattr(self.pipe, "scheduler", None)
+        own: Any = getattr(self.pipe, "scheduler", None)
         fitting = sorted(kind.__name__ for kind in getattr(own, "compatibles", []))
         if name not in fitting:
             raise RequestError(

@@ -63,7 +63,7 @@ def unpack(latents: torch.Tensor, channels: int, aspect: float) -> torch.Tensor 
 def fit(pipe: DiffusionPipeline) -> LatentToRGB | None:
     """Fit the map to the pipeline's own autoencoder; None where it has none that is known."""
     vae: Any = getattr(pipe, "vae", None)
-    config = getattr(vae, "config", None)
+    config: Any = getattr(vae, "config", None)
     if vae is None or not hasattr(config, "latent_channels") or not hasattr(vae, "decode"):
         return None
     if getattr(config, "latents_mean", None) is not None:

@@ -97,9 +97,9 @@ def read(batchable: Batchable, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     bound = batchable.signature.bind(*args, **kwargs)
     first = next((value for value in bound.arguments.values() if value is not None), None)
     lists = isinstance(first, list) and all(isinstance(item, torch.Tensor) for item in first)
-    rows = len(first) if lists or (isinstance(first, torch.Tensor) and first.ndim) else 0
-    if not rows:
+    if first is None or not (lists or _has_rows(first)) or len(first) == 0:
         return None
+    rows = len(first)
 
     def joined(node: Any) -> bool:
         return lists and isinstance(node, list) and len(node) == rows

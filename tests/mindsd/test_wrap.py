@@ -34,7 +34,10 @@ def test_wraps_stack_and_come_off_in_any_order():
 
 def test_an_instance_attribute_that_lay_there_before_comes_back():
     module = torch.nn.Identity()
-    own = lambda x: x - 1  # noqa: E731
+
+    def own(input):
+        return input - 1
+
     module.forward = own
     with wrap(module, "forward", lambda original, x: original(x) * 2):
         assert module(torch.ones(1)).item() == 0

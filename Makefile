@@ -1,0 +1,30 @@
+# `make image` draws a first picture, `make test` runs the whole suite; both make .venv when needed.
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: image test lint clean
+
+image: .venv/user
+	.venv/bin/mindsd generate "a red circle above a blue square" --seed 7 -o out
+
+test: .venv/dev
+	.venv/bin/python -m pytest -q
+
+lint: .venv/dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+
+.venv/user: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'mindsd needs Python 3.11 or newer; say make PYTHON=python3.11')"
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "installing mindsd and torch into .venv (some minutes the first time)"
+	$(PIP) -e .
+	@touch $@
+
+.venv/dev: .venv/user
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf .venv out
