@@ -24,7 +24,7 @@ class ProgressBar:
 
     def __init__(self, on_step: OnStep, iterable: Iterable[Any] | None, total: int | None):
         self._on_step = on_step
-        self._items = list(iterable or ())
+        self._items = [] if iterable is None else list(iterable)
         self._total = len(self._items) if total is None else total
         self._done = 0
 
