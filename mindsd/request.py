@@ -1,6 +1,6 @@
 """A request: what the engine knows of it, and the events that tell its story.
 
-    Queued -> Started -> (Step | Preview)* -> Done | Failed
+    Queued -> Started -> (Notice | Step | Preview)* -> Done | Failed
 
 A request is a handle for the thread that submitted it; the engine's thread runs its body. All else
 (pipeline copy, scheduler, random numbers) lives in the body's own frames and dies with them.
@@ -31,6 +31,13 @@ class Started:
     """Its body began to run, `waited` seconds after it was submitted."""
 
     waited: float
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the caller should know though it goes on: one sentence."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Failed:
     error: BaseException
 
 
-Event = Queued | Started | Step | Preview | Done | Failed
+Event = Queued | Started | Notice | Step | Preview | Done | Failed
 Body = Callable[["Request"], Any]
 
 _numbers = itertools.count(1)

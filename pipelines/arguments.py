@@ -12,6 +12,7 @@ from typing import Any
 
 import diffusers
 from diffusers import DiffusionPipeline
+from transformers import CLIPTokenizer
 
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
@@ -106,6 +107,21 @@ class Arguments:
     @property
     def _scale(self) -> int:
         return int(getattr(self.pipe, "vae_scale_factor", 8))
+
+    def notices(self, parameters: ImageParameters) -> list[str]:
+        """What of the prompts the model will not read: CLIP cuts them at its own length."""
+        readers = [part for name, part in self.pipe.components.items() if "tokenizer" in name]
+        readers = [reader for reader in readers if reader is not None]
+        if not readers or not all(isinstance(reader, CLIPTokenizer) for reader in readers):
+            return []  # another encoder reads on where CLIP stops
+        longest = max(reader.model_max_length for reader in readers)
+        found = []
+        for name in ("prompt", "negative_prompt"):
+            tokens = len(readers[0](getattr(parameters, name) or "").input_ids)
+            if tokens > longest:
+                words = name.replace("_", " ")
+                found.append(f"the {words} has {tokens} tokens, {self.name} reads only {longest}")
+        return found
 
     def memory(self, parameters: ImageParameters) -> int:
         """Bytes of activations at the worst moment, the decoder's last level (an estimate)."""

@@ -21,7 +21,7 @@ from mindsd.pipelines.own import own_copy
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.picture import Picture, fit_picture, read_picture
 from mindsd.pipelines.preview import LatentToRGB, fit
-from mindsd.request import Need, Preview, Request, Step
+from mindsd.request import Need, Notice, Preview, Request, Step
 
 MEMORY_SHARE = 0.8  # of what is free when the model is loaded
 
@@ -35,10 +35,16 @@ class ImageResult:
 
 
 class ImagePipeline:
-    """One loaded model and the engine that runs it. Subclasses say what kind of images it makes."""
+    """One loaded model and the engine that runs it. Subclasses say what kind of images it makes.
+
+    Args:
+        model: what `load_model` gives; several pipelines may share one.
+        engine: one that already runs, to share it too; whoever made it closes it.
+    """
 
     def __init__(self, model: LoadedModel, engine: Engine | None = None):
         self.model = model
+        self._guest = engine is not None
         self.pipe = self._suitable(model.pipe)
         self.arguments = Arguments(self.pipe, model.name)
         budget = int(MEMORY_SHARE * model.device.free())
@@ -115,6 +121,8 @@ class ImagePipeline:
     ) -> Image.Image:
         """The body: the pipeline's own call, on the request's own copy of it."""
         done = 0
+        for text in self.arguments.notices(parameters):
+            request.emit(Notice(text))
 
         def on_step(step: int, total: int) -> None:
             nonlocal done
@@ -160,10 +168,11 @@ class ImagePipeline:
                     request.cancel()
 
     def close(self) -> None:
-        """Stop the engine and take everything off the model again."""
-        self.engine.close()
+        """Stop the engine and take everything off the model again; a guest leaves both as found."""
         self.attention.remove()
-        self.model.remove()
+        if not self._guest:
+            self.engine.close()
+            self.model.remove()
 
     def __enter__(self) -> Self:
         return self
