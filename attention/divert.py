@@ -102,7 +102,7 @@ def torch_call(
     if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
         raise RequestError("gradients are asked for")
     if attn_mask is not None and is_causal:
-        raise RequestError("torch forbids is_causal beside a mask")
+        raise RequestError("is_causal beside a mask means what torch makes of it")
     q, k, v = (_four_dimensions(tensor) for tensor in (query, key, value))
     if q.shape[1] != k.shape[1] and not enable_gqa:
         raise RequestError("heads differ without enable_gqa")

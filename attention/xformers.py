@@ -34,7 +34,7 @@ class XFormers:
             return "xformers is not installed (pip install 'mindsd[xformers]')"
         if call.q.device.type != "cuda":
             return f"tensors are on {call.q.device.type}, it computes on cuda only"
-        return _cannot(call)
+        return cannot(call)
 
     def run(self, call: Call) -> Tensor:
         ops = importlib.import_module("xformers.ops")
@@ -53,7 +53,7 @@ class XFormers:
         return out if mask is None else out.masked_fill(blind_rows(mask), 0)
 
 
-def _cannot(call: Call) -> str | None:
+def cannot(call: Call) -> str | None:
     """What it cannot compute exactly, or only with copies that sdpa does without."""
     tq, tk = call.q.shape[2], call.k.shape[2]
     if call.q.dtype not in DTYPES:
