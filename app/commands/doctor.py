@@ -1,0 +1,85 @@
+"""`mindsd doctor`: what this machine has, and which attention backend gets which case."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..noise import silence_libraries
+
+if TYPE_CHECKING:
+    from ..attention_cases import Answer
+    from ..machine import Machine, Seen
+
+GIB = 2**30
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
+) -> None:
+    """Show what this machine has, and which attention backend gets which case and why."""
+    with Console(stderr=True).status("looking at this machine"):
+        silence_libraries()
+        from ..attention_cases import explain  # imported late: torch
+        from ..machine import look
+
+        machine = look()
+        answers = explain(machine.kinds)
+    if as_json:
+        print(json.dumps(asdict(machine) | {"attention": [asdict(answer) for answer in answers]}))
+        return
+    console = Console(highlight=False)
+    console.print(_machine_table(machine))
+    console.print("\nAttention: who answers what", style="bold")
+    console.print(_answer_table(answers))
+    console.print("\nPassed over, and why", style="bold")
+    console.print(_refusal_table(answers))
+
+
+def _machine_table(machine: Machine) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, version in machine.versions.items():
+        table.add_row(name, version or "not installed")
+    table.add_row("system", machine.system)
+    table.add_row("cores", f"{machine.cores}, torch uses {machine.threads} threads")
+    for seen in machine.devices:
+        table.add_row(seen.kind, _describe(seen))
+    table.add_row("auto", f"--device {machine.auto}")
+    models = [f"{name} ({folder})" for name, folder in machine.models.items()]
+    table.add_row("models", "\n".join(models) or "none came along")
+    return table
+
+
+def _describe(seen: Seen) -> str:
+    if seen.absent is not None:
+        return f"none: {seen.absent}"
+    features = ", ".join(seen.features) or "none that matter"
+    memory = f"{seen.free / GIB:.1f} of {seen.total / GIB:.1f} GiB free"
+    return f"{seen.name}\n{memory}; features: {features}; --dtype auto is {seen.dtype}"
+
+
+def _answer_table(answers: list[Answer]) -> Table:
+    table = Table("case", "on", "answered by", "could also", box=None, pad_edge=False)
+    for answer in answers:
+        where = f"{answer.device} {answer.dtype}"
+        table.add_row(answer.case, where, answer.backend or "nobody", ", ".join(answer.unasked))
+    return table
+
+
+def _refusal_table(answers: list[Answer]) -> Table:
+    """Each reason once, with the cases that it was given for."""
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for answer in answers:
+        for backend, reason in answer.refused.items():
+            reasons.setdefault((answer.device, backend, reason), []).append(answer.case)
+    table = Table("backend", "on", "why", "cases", box=None, pad_edge=False)
+    for (device, backend, reason), cases in reasons.items():
+        of_device = [answer for answer in answers if answer.device == device]
+        which = "all" if len(cases) == len(of_device) else ", ".join(cases)
+        table.add_row(backend, device, reason, which)
+    return table

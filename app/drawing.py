@@ -1,0 +1,167 @@
+"""An order through the engine: load, submit everything, write each image when it is done.
+
+Imports torch and diffusers; the commands import this file when they run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import diffusers
+import torch
+
+import mindsd
+from mindsd.errors import Cancelled, MindsdError, OutputError
+from mindsd.pipelines.image import ImagePipeline
+from mindsd.pipelines.image_to_image import ImageToImage
+from mindsd.pipelines.inpaint import Inpaint
+from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.picture import read_picture
+from mindsd.pipelines.text_to_image import TextToImage
+from mindsd.request import Done, Event, Failed, Notice, Preview, Request, follow
+
+from .interrupt import Interrupt
+from .options import Order
+from .output import OutputFolder
+from .png import Record, encode
+from .progress import Place, Reporter
+from .tally import Job, Tally
+
+IN_HAND = 256  # images submitted at once: more than any batch takes, few enough to hold in memory
+
+
+def draw(order: Order, output: OutputFolder, reporter: Reporter, interrupt: Interrupt) -> Tally:
+    """Draw an order and write its images; how it went.
+
+    Raises:
+        RequestError, ModelError: the model cannot do what is asked; nothing was drawn.
+        OutputError: the disk is full; says how much was written before.
+        KeyboardInterrupt: a signal came before drawing began.
+    """
+    with _kind(order).load(order.model, device=order.device, dtype=order.dtype) as pipeline:
+        interrupt.check()
+        drawing = Drawing(pipeline, order, output, reporter)
+        reporter.loaded(drawing.place, drawing.tally)
+        try:
+            drawing.run(interrupt)
+        except OutputError as error:
+            tally = drawing.tally
+            said = f"{error}; {tally.written} of {tally.images} images were written"
+            raise OutputError(said) from error
+        return drawing.tally
+
+
+class Drawing:
+    """One order on one loaded pipeline."""
+
+    def __init__(
+        self, pipeline: ImagePipeline, order: Order, output: OutputFolder, reporter: Reporter
+    ):
+        self._pipeline = pipeline
+        self._preview_every = order.preview_every
+        self._output = output
+        self._reporter = reporter
+        self._pictures = {name: read_picture(file) for name, file in order.pictures.items()}
+        self.tally = Tally(self._jobs(order.asked), len(order.asked))
+
+    def _jobs(self, asked: list[ImageParameters]) -> list[Job]:
+        picture = self._pictures.get("image")
+        whole = [settle(self._pipeline, parameters, picture) for parameters in asked]
+        return [Job(number, one, one.steps or 1) for number, one in enumerate(whole, 1)]
+
+    @property
+    def place(self) -> Place:
+        """Where the model is."""
+        model = self._pipeline.model
+        dtype = str(self._pipeline.pipe.dtype).removeprefix("torch.")
+        return Place(model.name, model.device.kind, dtype)
+
+    def run(self, interrupt: Interrupt) -> None:
+        """Draw all; a signal cancels what is not finished yet."""
+        jobs = self.tally.jobs
+        for first in range(0, len(jobs), IN_HAND):
+            self._draw(jobs[first : first + IN_HAND], interrupt)
+
+    def _draw(self, jobs: list[Job], interrupt: Interrupt) -> None:
+        requests: dict[Request, Job] = {}
+
+        def stop() -> None:
+            self.tally.stopping = True
+            for request in requests:
+                request.cancel()
+
+        interrupt.on_signal = stop
+        for job in jobs:
+            if not interrupt.requested:
+                requests[self._submit(job)] = job
+        if interrupt.requested:  # the signal may have come before the last one was noted
+            stop()
+        for request, event in follow(list(requests)):
+            self._take(requests[request], event)
+
+    def _submit(self, job: Job) -> Request:
+        return self._pipeline.submit(
+            job.parameters, preview_every=self._preview_every, **self._pictures
+        )
+
+    def _take(self, job: Job, event: Event) -> None:
+        self.tally.update(job, event)
+        if isinstance(event, Preview):
+            path = self._output.put(f"preview-{job.number:04d}.png", encode(event.image))
+            self._reporter.previewed(job, event.step, path)
+        elif isinstance(event, Notice):
+            self._reporter.noticed(job, event.text)
+        elif isinstance(event, Done):
+            path = self._output.add(encode(event.result, self._record(job)))
+            self.tally.written += 1
+            self._reporter.written(job, path, event.seconds)
+        elif isinstance(event, Failed) and not isinstance(event.error, Cancelled):
+            self.tally.failed += 1
+            self._reporter.failed(job, one_line(event.error))
+        self._reporter.told(job, event)
+
+    def _record(self, job: Job) -> Record:
+        versions = {
+            "mindsd": mindsd.__version__,
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+        }
+        place = self.place
+        return Record(job.parameters, place.model, place.device, place.dtype, versions)
+
+
+def settle(
+    pipeline: ImagePipeline, parameters: ImageParameters, picture: Any = None
+) -> ImageParameters:
+    """The parameters with the model's own choices in place of None, for the record."""
+    call = inspect.signature(type(pipeline.pipe).__call__).parameters
+    scheduler = getattr(pipeline.pipe, "scheduler", None)
+    fits = type(scheduler) in getattr(scheduler, "compatibles", [])
+    chosen = {
+        "steps": _default(call, "num_inference_steps"),
+        "guidance": _default(call, "guidance_scale"),
+        "strength": _default(call, "strength"),
+        "scheduler": type(scheduler).__name__ if fits else None,
+    }
+    missing = {k: v for k, v in chosen.items() if v is not None and getattr(parameters, k) is None}
+    return replace(pipeline.complete(parameters, picture), **missing)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line for people."""
+    words = " ".join(str(error).split())
+    return words if isinstance(error, MindsdError) else f"{type(error).__name__}: {words}"
+
+
+def _default(call: Mapping[str, inspect.Parameter], name: str) -> int | float | None:
+    value = call[name].default if name in call else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _kind(order: Order) -> type[ImagePipeline]:
+    if order.mask is not None:
+        return Inpaint
+    return ImageToImage if order.image is not None else TextToImage

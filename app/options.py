@@ -1,0 +1,100 @@
+"""What one `mindsd generate` asks for, checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mindsd.errors import RequestError
+from mindsd.pipelines.parameters import ImageParameters, parse_size, several
+from mindsd.pipelines.picture import read_picture
+from mindsd.weights.folder import find_model
+
+from .samplers import scheduler_of
+
+DRAW_SEED = -1  # what Automatic1111's users write for "any seed"
+
+
+@dataclass(frozen=True)
+class Order:
+    """Images to draw, with one model. None leaves a choice to the model.
+
+    Attributes:
+        prompts: what to draw.
+        images_per_prompt: how many of each.
+        model: an embedded model's name or a diffusers folder.
+        size: pixels as "512x384", or "512" for a square.
+        seed: of the first image, the others count up; None or -1 for any.
+        scheduler: a diffusers class or Automatic1111's name of a sampler.
+        image, mask: picture files; an image to draw anew, and where (white) to do so.
+        strength: how much of the image is drawn anew.
+        preview_every: save a rough picture after every so many steps; 0 for none.
+
+    Raises:
+        RequestError, ModelError: what is wrong, in one sentence.
+    """
+
+    prompts: tuple[str, ...]
+    images_per_prompt: int = 1
+    model: str = "tiny-sd"
+    negative_prompt: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int | None = None
+    size: str | None = None
+    scheduler: str | None = None
+    image: Path | None = None
+    mask: Path | None = None
+    strength: float | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    preview_every: int = 0
+
+    def __post_init__(self) -> None:
+        self._check_prompts()
+        if self.preview_every < 0:
+            raise RequestError(f"--preview-every must be at least 0, got {self.preview_every}")
+        self._check_pictures()
+        find_model(self.model)
+        assert self.asked
+
+    @property
+    def pictures(self) -> dict[str, Path]:
+        """The given picture files, by the names that the pipelines know them by."""
+        given = {"image": self.image, "mask_image": self.mask}
+        return {name: file for name, file in given.items() if file is not None}
+
+    @cached_property
+    def asked(self) -> list[ImageParameters]:
+        """The parameters of every image; seeds that are left open are drawn once, here."""
+        width, height = parse_size(self.size) if self.size is not None else (None, None)
+        return several(
+            self.prompts,
+            images_per_prompt=self.images_per_prompt,
+            seed=None if self.seed == DRAW_SEED else self.seed,
+            negative_prompt=self.negative_prompt,
+            steps=self.steps,
+            guidance=self.guidance,
+            width=width,
+            height=height,
+            strength=self.strength,
+            scheduler=None if self.scheduler is None else scheduler_of(self.scheduler),
+        )
+
+    def _check_prompts(self) -> None:
+        if not self.prompts:
+            raise RequestError('there is no prompt; say what to draw: mindsd generate "a fox"')
+        for number, prompt in enumerate(self.prompts, 1):
+            if not prompt.strip():
+                raise RequestError(f"prompt {number} is empty; say what to draw")
+            if not prompt.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in prompt):
+                raise RequestError(f"prompt {number} is not valid UTF-8 text")
+
+    def _check_pictures(self) -> None:
+        if self.image is None and self.mask is not None:
+            raise RequestError("--mask needs --image: the picture that it is a mask of")
+        if self.image is None and self.strength is not None:
+            raise RequestError("--strength needs --image: the picture to draw anew")
+        for file in self.pictures.values():
+            read_picture(file)
