@@ -36,7 +36,7 @@ def run(calls: list[Call]) -> list[Any]:
     roles = zip(*(call.roles for call in calls), strict=True)
     leaves = [_join(column, role, counts) for column, role in zip(columns, roles, strict=True)]
     arguments = pytree.tree_unflatten(leaves, first.spec)
-    return _divide(_apply(first, arguments), counts)
+    return _divide(_apply(first, arguments), counts, lists=Role.ITEMS in first.roles)
 
 
 def _apply(call: Call, arguments: dict[str, Any]) -> Any:
@@ -56,11 +56,12 @@ def _join(column: tuple[Any, ...], roles: tuple[Role, ...], counts: list[int]) -
     return torch.cat(tensors)
 
 
-def _divide(result: Any, counts: list[int]) -> list[Any]:
+def _divide(result: Any, counts: list[int], *, lists: bool) -> list[Any]:
+    """One result for each call; `lists` says that rows came as a list, and may go as one."""
     total = sum(counts)
 
     def items(node: Any) -> bool:
-        return isinstance(node, list) and len(node) == total
+        return lists and isinstance(node, list) and len(node) == total
 
     leaves, spec = pytree.tree_flatten(result, is_leaf=items)
     columns = [_split(leaf, counts, total) for leaf in leaves]
