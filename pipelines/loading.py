@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mindsd.batching.coroutine import make_batchable
 from mindsd.device import Device, find_device
 from mindsd.errors import ModelError, RequestError
 from mindsd.weights.folder import ModelFolder, find_model
-from mindsd.wrap import Wrap
+from mindsd.wrap import Wrap, wrap
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -38,8 +39,8 @@ class LoadedModel:
 
     def remove(self) -> None:
         """Give the pipeline back as diffusers made it."""
-        for wrap in reversed(self.wraps):
-            wrap.remove()
+        for own in reversed(self.wraps):
+            own.remove()
         self.wraps.clear()
 
 
@@ -87,7 +88,7 @@ def _read(folder: ModelFolder, dtype: torch.dtype) -> DiffusionPipeline:
 
 def open_modules(pipe: DiffusionPipeline) -> list[Wrap]:
     """Make every heavy module of a pipeline batchable; the pipeline class need not be known."""
-    return [wrap for name, part in modules(pipe).items() for wrap in _open(name, part)]
+    return [own for name, part in modules(pipe).items() for own in _open(name, part)]
 
 
 def modules(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
@@ -99,12 +100,23 @@ def modules(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
 def _open(name: str, part: torch.nn.Module) -> list[Wrap]:
     encoder, decoder = getattr(part, "encoder", None), getattr(part, "decoder", None)
     if not (hasattr(part, "decode") and isinstance(decoder, torch.nn.Module)):
-        return [make_batchable(part, "forward", _kind(name))]
-    if "feat_cache" in inspect.signature(decoder.forward).parameters:
+        cacheless = _kind(name) == "text" and _accepts(part.forward, "use_cache")
+        below = [wrap(part, "forward", _without_cache)] if cacheless else []
+        return [*below, make_batchable(part, "forward", _kind(name))]
+    if _accepts(decoder.forward, "feat_cache"):
         # Video autoencoders keep state on the module between frames: only a whole decode is pure.
         return [make_batchable(part, "decode", "image")]
     halves = [half for half in (encoder, decoder) if isinstance(half, torch.nn.Module)]
     return [make_batchable(half, "forward", "image") for half in halves]
+
+
+def _accepts(function: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(function).parameters
+
+
+def _without_cache(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A prompt's keys and values are never read again, and cannot be divided into rows."""
+    return original(*args, **{"use_cache": False, **kwargs})
 
 
 def _kind(name: str) -> str:
