@@ -1,0 +1,90 @@
+"""Draws with a zoo pipeline: by plain diffusers, or by requests on an engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from mindsd.engine import Engine, Limits
+from mindsd.pipelines.loading import open_modules
+from mindsd.pipelines.own import own_copy
+from mindsd.request import Body, Request, Step
+
+Asked = Mapping[str, Any]  # arguments of the pipeline's call, and "seed"
+
+
+def plain(pipe: DiffusionPipeline, asked: Asked) -> torch.Tensor:
+    """What diffusers itself draws, [3, H, W] in 0 to 1 (or the latents)."""
+    call: Any = pipe
+    pipe.set_progress_bar_config(disable=True)
+    return call(**_arguments(asked))[0][0]
+
+
+def body(pipe: DiffusionPipeline, asked: Asked) -> Body:
+    """The same call as the body of a request."""
+
+    def draw(request: Request) -> torch.Tensor:
+        def on_step(done: int, total: int) -> None:
+            request.emit(Step(done, total, request.seconds()))
+
+        mine: Any = own_copy(pipe, on_step)
+        return mine(**_arguments(asked))[0][0]
+
+    return draw
+
+
+def _arguments(asked: Asked) -> dict[str, Any]:
+    """Own copies: some pipelines write into the lists and dictionaries they are given."""
+    given = {"output_type": "pt", **asked}
+    generator = torch.Generator().manual_seed(given.pop("seed"))
+    return {**given, "generator": generator, "return_dict": False}
+
+
+@contextmanager
+def engine_for(pipe: DiffusionPipeline, limits: Limits | None = None) -> Iterator[Engine]:
+    """An engine with the pipeline's modules open to it; afterwards they are closed again."""
+    wraps = open_modules(pipe)
+    try:
+        with Engine(limits) as engine:
+            yield engine
+    finally:
+        for wrap in reversed(wraps):
+            wrap.remove()
+
+
+@contextmanager
+def held(engine: Engine) -> Iterator[None]:
+    """Whatever is submitted inside starts at the same moment, when the block ends."""
+    gate = threading.Event()
+    engine.submit(lambda request: gate.wait())
+    try:
+        yield
+    finally:
+        gate.set()
+
+
+def together(
+    pipe: DiffusionPipeline, asked: Sequence[Asked], limits: Limits | None = None
+) -> tuple[list[torch.Tensor], dict[str, int]]:
+    """All drawn at once through a fresh engine, and how many forwards of each kind it took."""
+    with engine_for(pipe, limits) as engine:
+        with held(engine):
+            requests = [engine.submit(body(pipe, one)) for one in asked]
+        images = [request.result(60) for request in requests]
+        return images, engine.counts.forwards
+
+
+def distance(image: torch.Tensor, reference: torch.Tensor) -> float:
+    """The largest difference, relative to the reference's largest value."""
+    assert image.shape == reference.shape and image.dtype == reference.dtype
+    return ((image - reference).abs().max() / reference.abs().max()).item()
+
+
+def wait_for_step(request: Request, step: int) -> None:
+    """Return when the request has emitted its `step`-th Step."""
+    is_it: Callable[[object], bool] = lambda event: isinstance(event, Step) and event.done >= step
+    next(event for event in request.events() if is_it(event))
