@@ -1,0 +1,51 @@
+"""Putting the trained parts together as a StableDiffusionPipeline folder in float16."""
+
+# diffusers annotates less than it takes and returns.
+# pyright: reportArgumentType=false
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from .denoiser import build_denoiser, build_scheduler
+
+
+def denoiser_from_checkpoint(path: Path) -> UNet2DConditionModel:
+    """The averaged weights of a run that is still going on."""
+    unet = build_denoiser()
+    state = torch.load(path, weights_only=True)
+    with torch.no_grad():
+        for parameter, value in zip(unet.parameters(), state["average"], strict=True):
+            parameter.copy_(value)
+    return unet
+
+
+def assemble(parts: Path, unfinished: bool = False) -> StableDiffusionPipeline:
+    """A pipeline of the parts in a training folder, in float16; no safety checker."""
+    if unfinished:
+        unet = denoiser_from_checkpoint(parts / "denoiser.checkpoint")
+    else:
+        unet = UNet2DConditionModel.from_pretrained(parts / "unet")
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(parts / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(parts / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(parts / "tokenizer"),
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return pipeline.to(torch.float16)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", type=Path, required=True, help="the training folder")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--unfinished", action="store_true", help="take the last checkpoint")
+    options = parser.parse_args()
+    assemble(options.parts, options.unfinished).save_pretrained(options.out)
