@@ -75,8 +75,11 @@ class Call:
     varlen: Varlen | None = None
 
     def __post_init__(self) -> None:
-        problem = _ill_shaped(self) or _ill_masked(self) or _ill_optioned(self)
-        if problem:
+        q, k, v = self.q, self.k, self.v
+        if problem := _ill_shaped(q, k, v):
+            shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
+            raise RequestError(f"attention call: {problem}; got {shapes}")
+        if problem := _ill_matched(q, k, v) or _ill_masked(self) or _ill_optioned(self):
             raise RequestError(f"attention call: {problem}")
         if self.mask is not None and self.mask.dim() < 4:
             missing = (1,) * (4 - self.mask.dim())
@@ -125,19 +128,23 @@ class Backend(Protocol):
         ...
 
 
-def _ill_shaped(call: Call) -> str | None:
-    q, k, v = call.q, call.k, call.v
-    shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
+def _ill_shaped(q: Tensor, k: Tensor, v: Tensor) -> str | None:
     if not q.dim() == k.dim() == v.dim() == 4:
-        return f"q, k and v must be [batch, heads, tokens, head_dim]; got {shapes}"
-    if not q.shape[0] == k.shape[0] == v.shape[0]:
-        return f"batch sizes differ: {shapes}"
-    if k.shape[1:3] != v.shape[1:3]:
-        return f"k and v must have the same heads and tokens: {shapes}"
-    if q.shape[3] != k.shape[3] or 0 in (q.shape[3], v.shape[3]):
-        return f"q and k must have the same head_dim, of at least 1: {shapes}"
-    if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
-        return f"query heads must be a multiple of key heads: {shapes}"
+        return "q, k and v must be [batch, heads, tokens, head_dim]"
+    (batch, heads, _, dim), (k_batch, k_heads, keys, k_dim) = q.shape, k.shape
+    v_batch, v_heads, values, v_dim = v.shape
+    if not batch == k_batch == v_batch:
+        return "batch sizes differ"
+    if k_heads != v_heads or keys != values:
+        return "k and v must have the same heads and tokens"
+    if dim != k_dim or dim == 0 or v_dim == 0:
+        return "q and k must have the same head_dim, of at least 1"
+    if k_heads == 0 or heads % k_heads:
+        return "query heads must be a multiple of key heads"
+    return None
+
+
+def _ill_matched(q: Tensor, k: Tensor, v: Tensor) -> str | None:
     if not q.is_floating_point() or not q.dtype == k.dtype == v.dtype:
         return f"q, k and v must share one floating dtype; got {q.dtype}, {k.dtype}, {v.dtype}"
     if not q.device == k.device == v.device:

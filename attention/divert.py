@@ -66,7 +66,7 @@ class Diversion:
         self.calls += 1
         out = self.registry.run(call)
         query = kwargs["query"] if "query" in kwargs else args[0]
-        return out.reshape(*query.shape[:-1], out.shape[-1])
+        return out if query.dim() == 4 else out.reshape(*query.shape[:-1], out.shape[-1])
 
 
 class _Mode(TorchFunctionMode):
@@ -99,11 +99,13 @@ def torch_call(
     """
     if dropout_p > 0:
         raise RequestError("dropout is asked for")
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
+    if torch.is_grad_enabled() and (
+        query.requires_grad or key.requires_grad or value.requires_grad
+    ):
         raise RequestError("gradients are asked for")
     if attn_mask is not None and is_causal:
         raise RequestError("is_causal beside a mask means what torch makes of it")
-    q, k, v = (_four_dimensions(tensor) for tensor in (query, key, value))
+    q, k, v = _four_dimensions(query), _four_dimensions(key), _four_dimensions(value)
     if q.shape[1] != k.shape[1] and not enable_gqa:
         raise RequestError("heads differ without enable_gqa")
     if is_causal and q.shape[2] != k.shape[2]:  # torch aligns top-left, our contract bottom-right
@@ -114,4 +116,4 @@ def torch_call(
 
 def _four_dimensions(tensor: Tensor) -> Tensor:
     """[..., tokens, head_dim] with leading ones up to four; the contract refuses more than four."""
-    return tensor.reshape((1,) * (4 - tensor.dim()) + tensor.shape)
+    return tensor if tensor.dim() >= 4 else tensor.reshape((1,) * (4 - tensor.dim()) + tensor.shape)

@@ -31,6 +31,7 @@ from .registry import Registry, default_registry
 
 DISPATCHER = "dispatch_attention_fn"
 TORCH = "scaled_dot_product_attention"
+ELSEWHERE = {"npu_fusion_attention", "flash_attention"}  # what some call in torch's place
 
 
 class Attached:
@@ -91,7 +92,7 @@ def attach(target: Any, registry: Registry | None = None) -> Attached:
         if not found:
             left[label or type(model).__name__] = "has no attention of diffusers' kind"
         for name, module, reason in found:
-            name = f"{label}.{name}".strip(".")
+            name = f"{label}.{name}".strip(".") or type(module).__name__
             if reason is None:
                 wraps[name] = wrap(module, "forward", diversion.run)
             else:
@@ -125,6 +126,8 @@ def _attention_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, str |
 def _why_left(processor: object) -> str | None:
     """Why this processor would not meet us in torch's function, or None."""
     names, kind = _names(type(processor)), type(processor).__name__
+    if names & ELSEWHERE:
+        return f"{kind} may call {', '.join(sorted(names & ELSEWHERE))} instead of {TORCH}"
     if TORCH in names:
         return None
     if DISPATCHER not in names:

@@ -27,8 +27,9 @@ class Registry:
     """
 
     def __init__(self, backends: Sequence[Backend] | None = None):
-        self.backends = tuple(backends or (Npu(), XFormers(), Sdpa(), Reference()))
-        self._verdicts: dict[tuple[str, str, torch.dtype], str | None] = {}
+        fastest_first = (Npu(), XFormers(), Sdpa(), Reference())
+        self.backends = fastest_first if backends is None else tuple(backends)
+        self._verdicts: dict[tuple[Backend, str, torch.dtype], str | None] = {}
         self._lock = Lock()
 
     def run(self, call: Call) -> Tensor:
@@ -63,7 +64,7 @@ class Registry:
         return refusal if refusal is not None else self._verdict(backend, call.q)
 
     def _verdict(self, backend: Backend, tensor: Tensor) -> str | None:
-        key = (backend.name, tensor.device.type, tensor.dtype)
+        key = (backend, tensor.device.type, tensor.dtype)
         if key not in self._verdicts:
             with self._lock:
                 if key not in self._verdicts:

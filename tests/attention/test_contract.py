@@ -13,8 +13,9 @@ def zeros(*shape, dtype=torch.float32):
 
 def test_a_mask_gets_four_dimensions():
     tokens = zeros(1, 2, 3, 4)
-    assert Call(tokens, tokens, tokens, mask=zeros(3)).mask.shape == (1, 1, 1, 3)
-    assert Call(tokens, tokens, tokens, mask=zeros(3, 3)).mask.shape == (1, 1, 3, 3)
+    for given, kept in (((3,), (1, 1, 1, 3)), ((3, 3), (1, 1, 3, 3))):
+        mask = Call(tokens, tokens, tokens, mask=zeros(*given)).mask
+        assert mask is not None and mask.shape == kept
 
 
 def test_causal_cuts_a_window():

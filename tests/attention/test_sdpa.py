@@ -20,9 +20,14 @@ from mindsd.attention.sdpa import Sdpa
 )
 def test_bit_identical_to_torch(options):
     q, k, v = (torch.randn(2, 4, 12, 16) for _ in range(3))
-    torchs = {"causal": "is_causal", "mask": "attn_mask"}
-    asked = {torchs.get(name, name): value for name, value in options.items()}
-    want = F.scaled_dot_product_attention(q, k, v, **asked)
+    want = F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=options.get("mask"),
+        is_causal=options.get("causal", False),
+        scale=options.get("scale"),
+    )
     assert torch.equal(Sdpa().run(Call(q, k, v, **options)), want)
 
 

@@ -62,7 +62,8 @@ def xformers(monkeypatch):
     for name, module in modules.items():
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
         monkeypatch.setitem(sys.modules, name, module)
-    modules["xformers.ops"].memory_efficient_attention = memory_efficient_attention
+    ops = modules["xformers.ops"]
+    ops.__dict__["memory_efficient_attention"] = memory_efficient_attention
     for kind in (
         LowerTriangularFromBottomRightMask,
         BlockDiagonalMask,
@@ -90,7 +91,7 @@ def test_nothing_is_dropped(xformers, case, dtype, call, check):
     if case == "float32 bias" and dtype == torch.bfloat16:
         assert reason == "its bias must be torch.bfloat16, got torch.float32"
     elif case in REFUSED:
-        assert REFUSED[case] in reason
+        assert REFUSED[case] in str(reason)
     else:
         assert reason is None
         check(xformers.run(call), call)
@@ -111,4 +112,4 @@ def test_refuses_by_the_device_of_the_tensors(xformers):
 )
 def test_what_its_kernels_lack(dtype, dim, words):
     q = torch.zeros(1, 2, 4, dim, dtype=dtype)
-    assert words in cannot(Call(q, q, q))
+    assert words in str(cannot(Call(q, q, q)))
