@@ -57,11 +57,11 @@ def read_text(text: str) -> tuple[ImageParameters, str]:
     Raises:
         ValueError: a setting is not the number it should be (RequestError is one too).
     """
-    *words, last = text.strip().split("\n")
+    *words, last = text.rstrip().split("\n")
     settings = {name.strip(): _unquote(value) for name, value in PAIR.findall(last)}
     if len(settings) < FEWEST:
         words, settings = [*words, last], {}
-    prompt, _, negative = "\n".join(words).partition(f"\n{NEGATIVE}")
+    prompt, _, negative = "\n".join(["", *words]).partition(f"\n{NEGATIVE}")
     found = {
         field: read(settings[name]) for name, (field, read) in READERS.items() if name in settings
     }
@@ -70,7 +70,7 @@ def read_text(text: str) -> tuple[ImageParameters, str]:
     scheduler = scheduler_of(settings.get("Sampler", ""))
     if scheduler in NAMES.values() or scheduler.endswith("Scheduler"):
         found["scheduler"] = scheduler
-    parameters = ImageParameters(prompt, negative_prompt=negative.strip() or None, **found)
+    parameters = ImageParameters(prompt[1:], negative_prompt=negative.strip() or None, **found)
     return parameters, settings.get("Model", "")
 
 

@@ -33,7 +33,7 @@ def doctor(
     if as_json:
         print(json.dumps(asdict(machine) | {"attention": [asdict(answer) for answer in answers]}))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(_machine_table(machine))
     console.print("\nAttention: who answers what", style="bold")
     console.print(_answer_table(answers))

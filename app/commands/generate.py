@@ -105,9 +105,9 @@ def choose_reporter(as_json: bool, quiet: bool) -> Reporter:
 def _run(order: Order, output: OutputFolder, reporter: Reporter) -> int:
     """Draw and tell how it went; the exit code."""
     began = time.perf_counter()
-    reporter.loading(order.model)
     with Interrupt() as interrupt:
         try:
+            reporter.loading(order.model)
             silence_libraries()
             from ..drawing import draw  # imported late: torch and diffusers
 

@@ -1,0 +1,48 @@
+"""A small random model in a folder, and the command line run in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mindsd.app.cli import main
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command line did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def events(self) -> list[dict]:
+        return [json.loads(line) for line in self.lines]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.zoo.stable_diffusion import stable_diffusion
+
+    folder = tmp_path_factory.mktemp("models") / "thin-sd"
+    stable_diffusion().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def mindsd(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    def run(*arguments: object) -> Run:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Run(code, *capsys.readouterr())
+
+    return run
