@@ -174,7 +174,8 @@ def test_higher_priority_is_admitted_first(module):
 
     with Engine(Limits(rows=1)) as engine:
         module.gate.clear()
-        engine.submit(body("first"))
+        first = engine.submit(body("first"))
+        next(event for event in first.events() if isinstance(event, Started))
         engine.submit(body("low"))
         engine.submit(body("high"), Need(priority=1))
         module.gate.set()
@@ -186,10 +187,7 @@ def test_the_queue_has_a_limit(module):
     with Engine(Limits(rows=1, queue=1)) as engine:
         module.gate.clear()
         started = engine.submit(steps(module, 1))
-        assert isinstance(next(started.events()), Queued)
-        for event in started.events():
-            if isinstance(event, Started):
-                break
+        next(event for event in started.events() if isinstance(event, Started))
         engine.submit(steps(module, 1))
         with pytest.raises(QueueFull, match="1 requests wait already"):
             engine.submit(steps(module, 1))
