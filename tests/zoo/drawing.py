@@ -24,12 +24,15 @@ def plain(pipe: DiffusionPipeline, asked: Asked) -> torch.Tensor:
     return call(**_arguments(asked))[0][0]
 
 
-def body(pipe: DiffusionPipeline, asked: Asked) -> Body:
-    """The same call as the body of a request."""
+def body(
+    pipe: DiffusionPipeline, asked: Asked, then: Callable[[int], object] = lambda step: None
+) -> Body:
+    """The same call as the body of a request; `then` is told every step, on the engine's thread."""
 
     def draw(request: Request) -> torch.Tensor:
         def on_step(done: int, total: int) -> None:
             request.emit(Step(done, total, request.seconds()))
+            then(done)
 
         mine: Any = own_copy(pipe, on_step)
         return mine(**_arguments(asked))[0][0]
@@ -82,9 +85,3 @@ def distance(image: torch.Tensor, reference: torch.Tensor) -> float:
     """The largest difference, relative to the reference's largest value."""
     assert image.shape == reference.shape and image.dtype == reference.dtype
     return ((image - reference).abs().max() / reference.abs().max()).item()
-
-
-def wait_for_step(request: Request, step: int) -> None:
-    """Return when the request has emitted its `step`-th Step."""
-    is_it: Callable[[object], bool] = lambda event: isinstance(event, Step) and event.done >= step
-    next(event for event in request.events() if is_it(event))
