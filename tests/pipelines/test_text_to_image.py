@@ -1,0 +1,106 @@
+"""The public face over the zoo: a pipeline in memory goes in, plain diffusers' images come out."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mindsd import TextToImage
+from mindsd.engine import Engine
+from mindsd.pipelines.loading import load_model
+from mindsd.pipelines.parameters import ImageParameters
+from tests.zoo.cases import CASES, Case
+from tests.zoo.drawing import distance, held, plain
+
+TOLERANCE = 1e-5
+OUR_NAMES = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
+FAMILIES = {name: case for name, case in CASES.items() if "image" not in case.own[0]}
+
+
+def parameters(asked: dict[str, Any], **options: Any) -> ImageParameters:
+    """A pipeline's arguments as ours; those we have no name for are options."""
+    named = {OUR_NAMES.get(name, name): value for name, value in asked.items()}
+    ours = {field.name for field in fields(ImageParameters)}
+    own = {name: value for name, value in named.items() if name not in ours}
+    known = {name: value for name, value in named.items() if name in ours}
+    return ImageParameters(**known, options={**own, **options})
+
+
+@pytest.mark.parametrize("case", FAMILIES.values(), ids=FAMILIES.keys())
+def test_every_family(case: Case):
+    references = [plain(case.pipe(), one) for one in case.asked()]
+    with TextToImage.load(case.pipe(), device="cpu") as model:
+        first = case.asked()[0]
+        drawn = model.submit(parameters(first)).result(60)
+        alone = model.submit(parameters(first, output_type="pt")).result(60)
+        with held(model.engine):
+            requests = [model.submit(parameters(one, output_type="pt")) for one in case.asked()]
+        batched = [request.result(60) for request in requests]
+    assert torch.equal(alone, references[0])
+    assert np.array_equal(np.asarray(drawn), pixels(references[0]))
+    assert max(map(distance, batched, references)) < TOLERANCE
+    assert torch.equal(plain(case.pipe(), first), references[0])
+
+
+def pixels(image: torch.Tensor) -> np.ndarray:
+    return (image.permute(1, 2, 0).numpy() * 255).round().astype("uint8")
+
+
+def test_options_reach_the_pipeline():
+    """ControlNet's picture has no name of ours: it goes through as an option."""
+    case = CASES["sd controlnet"]
+    asked = case.asked()[0]
+    with TextToImage.load(case.pipe(), device="cpu") as model:
+        image = model.submit(parameters(asked, output_type="pt")).result(60)
+    assert torch.equal(image, plain(case.pipe(), asked))
+
+
+def test_a_list_of_prompts_counts_seeds_up():
+    with TextToImage.load(CASES["sd"].pipe(), device="cpu") as model:
+        result = model(["a cat", "a dog"], images_per_prompt=2, steps=2, seed=5, width=32)
+        again = model("a dog", steps=2, seed=8, width=32).images[0]
+    assert [one.seed for one in result.parameters] == [5, 6, 7, 8]
+    assert all(isinstance(image, Image.Image) and image.size == (32, 32) for image in result.images)
+    # Batched and alone may differ by float rounding, which moves a pixel by one level at most.
+    assert np.abs(np.asarray(result.images[3], int) - np.asarray(again, int)).max() <= 1
+
+
+def test_without_a_seed_every_call_draws_another_image():
+    with TextToImage.load(CASES["sd"].pipe(), device="cpu") as model:
+        results = [model("a cat", steps=1) for _ in range(2)]
+    assert results[0].parameters[0].seed != results[1].parameters[0].seed
+
+
+@pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"])
+def test_another_scheduler(name: str):
+    case = CASES["sd"]
+    asked = case.asked()[1]
+    with TextToImage.load(case.pipe(), device="cpu") as model:
+        chosen = parameters({**asked, "scheduler": name}, output_type="pt")
+        image = model.submit(chosen).result(60)
+        own = model.arguments.scheduler(name)
+    pipe: Any = type(case.pipe())(**{**case.pipe().components, "scheduler": own})
+    assert torch.equal(image, plain(pipe, asked))
+
+
+def test_two_pipelines_share_one_engine():
+    case = CASES["sd"]
+    loaded = load_model(case.pipe(), "cpu")
+    with Engine() as engine:
+        models = [TextToImage(loaded, engine), TextToImage(loaded, engine)]
+        with held(engine):
+            requests = [
+                model.submit(parameters(asked, output_type="pt"))
+                for model, asked in zip(models, case.asked()[:2], strict=True)
+            ]
+        images = [request.result(60) for request in requests]
+        for model in models:
+            model.close()
+    loaded.remove()
+    references = [plain(case.pipe(), asked) for asked in case.asked()[:2]]
+    assert max(map(distance, images, references)) < TOLERANCE
