@@ -39,19 +39,24 @@ class Wrap:
     def remove(self) -> None:
         """Take the function away; doing it twice does nothing."""
         self.removed = True
-        top = vars(self.owner).get(self.method)
-        while isinstance(lies := getattr(top, "mindsd_wrap", None), Wrap) and lies.removed:
-            top = lies._before
-            if top is None:
+        while (top := _on_top(self.owner, self.method)) is not None and top.removed:
+            if top._before is None:
                 delattr(self.owner, self.method)
             else:
-                setattr(self.owner, self.method, top)
+                setattr(self.owner, self.method, top._before)
 
     def __enter__(self) -> Wrap:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.remove()
+
+
+def _on_top(owner: object, method: str) -> Wrap | None:
+    """The wrap that lies on top; a stranger's hook may carry a copy of its mark, but is not it."""
+    function = vars(owner).get(method)
+    mark = getattr(function, "mindsd_wrap", None)
+    return mark if isinstance(mark, Wrap) and mark._wrapped is function else None
 
 
 def wrap(owner: object, method: str, function: Callable[..., Any]) -> Wrap:

@@ -1,5 +1,6 @@
 """A wrap goes round one instance's method and comes off without a trace."""
 
+import functools
 import inspect
 
 import torch
@@ -42,6 +43,17 @@ def test_an_instance_attribute_that_lay_there_before_comes_back():
     with wrap(module, "forward", lambda original, x: original(x) * 2):
         assert module(torch.ones(1)).item() == 0
     assert vars(module)["forward"] is own
+
+
+def test_a_strangers_hook_on_top_stays_and_the_wrap_below_becomes_transparent():
+    module = torch.nn.Identity()
+    below = wrap(module, "forward", lambda original, x: original(x) + 1)
+    inner = module.forward
+    hook = functools.update_wrapper(lambda x: inner(x) * 10, inner)  # as accelerate's hooks do
+    module.forward = hook
+    below.remove()
+    assert vars(module)["forward"] is hook
+    assert module(torch.ones(1)).item() == 10
 
 
 def test_the_signature_survives():
