@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -56,9 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(error.format_message(), error.exit_code)
     except MindsdError as error:
         return _complain(str(error), 2 if isinstance(error, USER_ERRORS) else 1)
-    except BrokenPipeError:  # whoever read stdout went away; nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _complain(message: str, code: int) -> int:

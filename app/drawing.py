@@ -69,8 +69,11 @@ class Drawing:
 
     def _jobs(self, asked: list[ImageParameters]) -> list[Job]:
         picture = self._pictures.get("image")
-        whole = [settle(self._pipeline, parameters, picture) for parameters in asked]
-        return [Job(number, one, one.steps or 1) for number, one in enumerate(whole, 1)]
+        jobs = []
+        for number, one in enumerate(asked, 1):
+            whole = settle(self._pipeline, one, picture)
+            jobs.append(Job(number, one, whole, whole.steps or 1))
+        return jobs
 
     @property
     def place(self) -> Place:
@@ -103,9 +106,7 @@ class Drawing:
             self._take(requests[request], event)
 
     def _submit(self, job: Job) -> Request:
-        return self._pipeline.submit(
-            job.parameters, preview_every=self._preview_every, **self._pictures
-        )
+        return self._pipeline.submit(job.asked, preview_every=self._preview_every, **self._pictures)
 
     def _take(self, job: Job, event: Event) -> None:
         self.tally.update(job, event)

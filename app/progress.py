@@ -116,7 +116,7 @@ def describe_tally(tally: Tally) -> str:
 
 def describe_end(tally: Tally, seconds: float) -> str:
     count = f"{tally.written} of {tally.images}" if tally.failed else f"{tally.written}"
-    noun = "image" if tally.written == tally.images == 1 else "images"
+    noun = "image" if count == "1" else "images"
     return f"{count} {noun} in {seconds:.1f} s, {tally.done} steps at {tally.rate:.1f} it/s"
 
 

@@ -18,11 +18,13 @@ class Job:
 
     Attributes:
         number: counted from 1, in the order of the prompts.
+        asked: what the user said; None where the model chooses.
         parameters: with every choice made, as they are recorded in the file.
         steps: denoising steps in all; a guess until the first one is done.
     """
 
     number: int
+    asked: ImageParameters
     parameters: ImageParameters
     steps: int
     done: int = 0

@@ -107,7 +107,7 @@ def _run(order: Order, output: OutputFolder, reporter: Reporter) -> int:
     began = time.perf_counter()
     with Interrupt() as interrupt:
         try:
-            reporter.loading(order.model)
+            reporter.loading(Path(order.model).name)
             silence_libraries()
             from ..drawing import draw  # imported late: torch and diffusers
 

@@ -1,0 +1,66 @@
+"""What the machine has, and why each attention backend was passed over."""
+
+import json
+
+import pytest
+
+import mindsd as package
+from mindsd.app.attention_cases import explain
+from mindsd.app.machine import look
+from mindsd.attention.registry import Registry
+
+
+def test_the_machine_is_described():
+    machine = look()
+    assert machine.versions["mindsd"] == package.__version__ and machine.versions["torch"]
+    assert machine.auto in machine.kinds and "cpu" in machine.kinds
+    absent = [seen for seen in machine.devices if seen.absent]
+    assert {seen.kind for seen in machine.devices} == {"npu", "cuda", "cpu"}
+    assert all(seen.kind not in machine.kinds for seen in absent)
+    cpu = next(seen for seen in machine.devices if seen.kind == "cpu")
+    assert 0 < cpu.free <= cpu.total and cpu.dtype in ("float32", "bfloat16")
+
+
+def test_every_case_is_answered_and_every_refusal_has_a_reason():
+    backends = {backend.name for backend in Registry().backends}
+    answers = explain(["cpu"])
+    assert len({answer.case for answer in answers}) == len(answers) >= 6
+    for answer in answers:
+        assert answer.backend is not None and all(answer.refused.values())
+        assert {answer.backend, *answer.refused, *answer.unasked} == backends
+
+
+class Refuser:
+    name = "refuser"
+
+    def refuses(self, call):
+        return "causal calls are not taken" if call.causal else "nor any other"
+
+
+def test_a_case_that_nobody_takes_is_said_so():
+    answers = explain(["cpu"], Registry([Refuser()]))  # pyright: ignore[reportArgumentType]
+    assert {answer.backend for answer in answers} == {None}
+    causal = next(answer for answer in answers if answer.case == "causal text")
+    assert causal.refused == {"refuser": "causal calls are not taken"}
+
+
+def test_for_people_at_80_columns(mindsd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    run = mindsd("doctor")
+    assert run.code == 0 and all(len(line) <= 80 for line in run.lines)
+    for word in ("torch ", "npu ", "--dtype auto is", "image to words", "causal text", "sdpa"):
+        assert word in run.out
+    assert "pip install 'mindsd[npu]'" in " ".join(run.out.split())
+
+
+def test_for_machines(mindsd):
+    run = mindsd("doctor", "--json")
+    (told,) = map(json.loads, run.lines)
+    assert run.code == 0 and told["versions"]["diffusers"] and told["attention"][0]["backend"]
+
+
+@pytest.mark.parametrize("kind", ["npu", "cuda"])
+def test_why_a_device_is_absent_is_said(mindsd, kind):
+    (told,) = map(json.loads, mindsd("doctor", "--json").lines)
+    (seen,) = [seen for seen in told["devices"] if seen["kind"] == kind]
+    assert bool(seen["absent"]) != bool(seen["name"])
