@@ -55,6 +55,15 @@ class Registry:
         asked = f"{call.q.dtype} q {tuple(call.q.shape)} on {call.q.device}"
         raise AttentionRefused(f"no attention backend takes {asked}: " + "; ".join(reasons))
 
+    def outdoes_torch(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether plain self-attention there is answered by another backend than torch's own.
+
+        Where it is not, a diffusers model makes the very call that we would make, and attaching to
+        it would only cost the way through Python.
+        """
+        q = torch.zeros(1, 1, 8, 64, device=device, dtype=dtype)
+        return not isinstance(self.choose(Call(q, q, q)), Sdpa)
+
     def explain(self, call: Call) -> list[tuple[str, str | None]]:
         """Every backend's name and why it would be passed over; None where it takes the call."""
         return [(backend.name, self._passed_over(backend, call)) for backend in self.backends]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import diffusers
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
 from transformers import CLIPTokenizer
 
 from mindsd.errors import RequestError
@@ -140,7 +140,11 @@ class Arguments:
             RequestError: it does not fit the model's own scheduler.
         """
         own: Any = getattr(self.pipe, "scheduler", None)
-        fitting = sorted(kind.__name__ for kind in getattr(own, "compatibles", []))
+        # diffusers also lists schedulers whose library is missing, as classes that only complain.
+        kinds = [
+            kind for kind in getattr(own, "compatibles", []) if issubclass(kind, SchedulerMixin)
+        ]
+        fitting = sorted(kind.__name__ for kind in kinds)
         if name not in fitting:
             raise RequestError(
                 f"scheduler {name!r} does not fit {self.name}; choose one of {', '.join(fitting)}"

@@ -12,11 +12,12 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from mindsd.attention.for_diffusers import attach
+from mindsd.attention.for_diffusers import Attached, attach
+from mindsd.attention.registry import default_registry
 from mindsd.engine import Engine, Limits
 from mindsd.errors import ModelError
 from mindsd.pipelines.arguments import Arguments
-from mindsd.pipelines.loading import LoadedModel, load_model
+from mindsd.pipelines.loading import LoadedModel, load_model, modules
 from mindsd.pipelines.own import own_copy
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.picture import Picture, fit_picture, read_picture
@@ -49,7 +50,13 @@ class ImagePipeline:
         self.arguments = Arguments(self.pipe, model.name)
         budget = int(MEMORY_SHARE * model.device.free())
         self.engine = engine or Engine(Limits(memory=max(budget, 1)))
-        self.attention = attach(self.pipe)
+        self.attention = self._attach()
+
+    def _attach(self) -> Attached | None:
+        """Our attention on the model, where it has something to add to diffusers' own."""
+        registry, device = default_registry(), self.model.device.torch
+        dtype = next(next(iter(modules(self.pipe).values())).parameters()).dtype
+        return attach(self.pipe, registry) if registry.outdoes_torch(device, dtype) else None
 
     @classmethod
     def load(
@@ -120,22 +127,21 @@ class ImagePipeline:
         preview_every: int,
     ) -> Image.Image:
         """The body: the pipeline's own call, on the request's own copy of it."""
-        done = 0
+        heard: list[torch.Tensor] = []  # of a step that is several scheduler calls, the last counts
         for text in self.arguments.notices(parameters):
             request.emit(Notice(text))
 
         def on_step(step: int, total: int) -> None:
-            nonlocal done
-            done = step
             request.emit(Step(step, total, request.seconds()))
+            if preview_every and heard and step % preview_every == 0:
+                self._preview(request, parameters, heard[0], step)
 
         def on_latents(latents: torch.Tensor) -> None:
-            if (done + 1) % preview_every == 0:
-                self._preview(request, parameters, latents, done + 1)
+            heard[:] = [latents]
 
-        mine: Any = own_copy(self.pipe, on_step, on_latents if preview_every else None)
-        if parameters.scheduler is not None:
-            object.__setattr__(mine, "scheduler", self.arguments.scheduler(parameters.scheduler))
+        chosen = parameters.scheduler and self.arguments.scheduler(parameters.scheduler)
+        listener = on_latents if preview_every else None
+        mine: Any = own_copy(self.pipe, on_step, listener, chosen or None)
         generator = torch.Generator("cpu").manual_seed(parameters.seed)
         return mine(**given, generator=generator, return_dict=False)[0][0]
 
@@ -169,7 +175,8 @@ class ImagePipeline:
 
     def close(self) -> None:
         """Stop the engine and take everything off the model again; a guest leaves both as found."""
-        self.attention.remove()
+        if self.attention is not None:
+            self.attention.remove()
         if not self._guest:
             self.engine.close()
             self.model.remove()

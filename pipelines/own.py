@@ -53,7 +53,10 @@ class ProgressBar:
 
 
 def own_copy(
-    pipe: DiffusionPipeline, on_step: OnStep, on_latents: OnLatents | None = None
+    pipe: DiffusionPipeline,
+    on_step: OnStep,
+    on_latents: OnLatents | None = None,
+    scheduler: SchedulerMixin | None = None,
 ) -> DiffusionPipeline:
     """A copy of `pipe` for one request.
 
@@ -61,14 +64,15 @@ def own_copy(
         on_step: told after every denoising step.
         on_latents: told the latents after every scheduler step, in the pipeline's own layout: the
             estimate of the clean latents where the scheduler gives one, else the noisy ones.
+        scheduler: takes the place of a copy of the pipeline's own.
     """
     mine = copy.copy(pipe)
     for name, part in vars(pipe).items():
         if isinstance(part, SchedulerMixin):
-            scheduler = copy.deepcopy(part)
+            own = scheduler if scheduler and name == "scheduler" else copy.deepcopy(part)
             if on_latents is not None:
-                _listen(scheduler, on_latents)
-            _set(mine, name, scheduler)
+                _listen(own, on_latents)
+            _set(mine, name, own)
         elif isinstance(part, DiffusionPipeline):  # pipelines of several stages hold one for each
             _set(mine, name, own_copy(part, on_step, on_latents))
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from mindsd.errors import RequestError
@@ -68,9 +69,18 @@ def _check_size(picture: Image.Image) -> None:
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     _check_size(picture)
-    upright = ImageOps.exif_transpose(picture)
+    upright = _to_8_bits(ImageOps.exif_transpose(picture))
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         rgba = upright.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         upright = Image.alpha_composite(white, rgba)
     return upright.convert("RGB")
+
+
+def _to_8_bits(picture: Image.Image) -> Image.Image:
+    """Pillow alone would cut brighter values off instead of scaling them."""
+    if picture.mode == "F":
+        raise RequestError("a picture of floating-point numbers has no white; make it 8 or 16 bits")
+    if picture.mode != "I" and not picture.mode.startswith("I;16"):
+        return picture
+    return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))

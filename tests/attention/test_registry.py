@@ -96,6 +96,12 @@ def test_tested_once_for_each_dtype():
     assert counted.runs == 2 * once
 
 
+def test_torch_is_outdone_where_another_backend_takes_plain_attention():
+    cpu = torch.device("cpu")
+    assert not default_registry().outdoes_torch(cpu, torch.float32)
+    assert Registry([Reference(), Sdpa()]).outdoes_torch(cpu, torch.float32)
+
+
 def test_a_backend_is_not_tested_on_what_it_refuses():
     never = Odd("never", refusal="no", answer=breaks)
     Registry([never, Reference()]).run(square())
