@@ -1,4 +1,4 @@
-"""The recipes that make tiny-sd again from nothing; run them in this order, all with one --out.
+"""The recipes that make tiny-sd again from nothing; run them in this order.
 
     python -m mindsd.assets.recipes.vae --out parts
     python -m mindsd.assets.recipes.text_encoder --out parts
@@ -6,4 +6,6 @@
     torchrun --nproc-per-node 2 -m mindsd.assets.recipes.denoiser --out parts --threads 1
     python -m mindsd.assets.recipes.assemble --parts parts --out tiny-sd
     python -m mindsd.assets.recipes.evaluate --model tiny-sd
+
+The three that train take --minutes, --resume and --device.
 """

@@ -4,6 +4,7 @@
 # pyright: reportArgumentType=false
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -42,10 +43,22 @@ def assemble(parts: Path, unfinished: bool = False) -> StableDiffusionPipeline:
     return pipeline.to(torch.float16)
 
 
+def merge_logs(parts: Path) -> str:
+    """The logs of all training runs in a folder as one JSON object, a line for each entry."""
+    runs = []
+    for path in sorted(parts.glob("*.log.json")):
+        lines = ",\n".join(json.dumps(line) for line in json.loads(path.read_text()))
+        runs.append(f"{json.dumps(path.name.removesuffix('.log.json'))}: [\n{lines}\n]")
+    return "{\n" + ",\n".join(runs) + "\n}\n"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=Path, required=True, help="the training folder")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--unfinished", action="store_true", help="take the last checkpoint")
+    parser.add_argument("--log", type=Path, help="write the logs of all runs here")
     options = parser.parse_args()
     assemble(options.parts, options.unfinished).save_pretrained(options.out)
+    if options.log:
+        options.log.write_text(merge_logs(options.parts))

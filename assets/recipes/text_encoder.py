@@ -137,11 +137,12 @@ def train(options: TrainingOptions) -> None:
     """Writes `tokenizer`, `text_encoder` and the pooling (`pooling.checkpoint`) to options.out."""
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    rng, tokenizer = random.Random(0), build_tokenizer()
+    tokenizer = build_tokenizer()
     encoder, examiner = build_text_encoder(tokenizer), Examiner()
     model = nn.ModuleDict({"encoder": encoder, "examiner": examiner}).to(options.device)
     optimizer = Muon(model.named_parameters(), MUON_RATE, ADAM_RATE, ("embedding", "queries"))
     run = Run("text_encoder", options, model, optimizer, average_decay=0.99)
+    rng = random.Random(run.seed)
     for _ in run:
         scenes = [sample_scene(rng, held_out=False) for _ in range(BATCH)]
         ids = token_ids(tokenizer, [caption(scene, rng) for scene in scenes]).to(options.device)

@@ -68,21 +68,22 @@ def render_scenes(number: int, seed: int) -> Tensor:
     """uint8 (number, 3, 128, 128) pictures of training scenes."""
     rng = random.Random(seed)
     scenes = (sample_scene(rng, held_out=False) for _ in range(number))
-    return torch.from_numpy(np.stack([render(s, rng) for s in scenes])).permute(0, 3, 1, 2)
+    pictures = torch.from_numpy(np.stack([render(scene, rng) for scene in scenes]))
+    return pictures.permute(0, 3, 1, 2).contiguous()
 
 
 def to_model(pixels: Tensor) -> Tensor:
     """uint8 pixels to float32 in -1..1."""
-    return (pixels.float() / 127.5 - 1).contiguous()
+    return pixels.float() / 127.5 - 1
 
 
 def crop(pictures: Tensor, step: int, progress: float) -> Tensor:
-    """A batch of random crops: the smaller the crop, the larger the batch."""
+    """A batch of random crops, half of the batches mirrored: the smaller the crop, the more."""
     size = (32, 64)[step % 2] if progress < 0.6 else (32, 64, 64, 128)[step % 4]
     batch = pictures[torch.randint(0, len(pictures), (CROPS[size],))]
-    top, left = (random.randrange(0, RESOLUTION + 1 - size, 4) for _ in range(2))
+    top, left = torch.randint(0, RESOLUTION + 1 - size, (2,)).tolist()
     batch = batch[:, :, top : top + size, left : left + size]
-    return to_model(batch.flip(3) if random.random() < 0.5 else batch)
+    return to_model(batch.flip(3) if torch.rand(1) < 0.5 else batch)
 
 
 def reconstruction_loss(vae: AutoencoderKL, pixels: Tensor) -> tuple[Tensor, Tensor]:
