@@ -139,9 +139,9 @@ class ImagePipeline:
         def on_latents(latents: torch.Tensor) -> None:
             heard[:] = [latents]
 
-        chosen = parameters.scheduler and self.arguments.scheduler(parameters.scheduler)
-        listener = on_latents if preview_every else None
-        mine: Any = own_copy(self.pipe, on_step, listener, chosen or None)
+        name = parameters.scheduler
+        chosen = None if name is None else self.arguments.scheduler(name)
+        mine: Any = own_copy(self.pipe, on_step, on_latents if preview_every else None, chosen)
         generator = torch.Generator("cpu").manual_seed(parameters.seed)
         return mine(**given, generator=generator, return_dict=False)[0][0]
 
