@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from tests.zoo.cases import CASES, Case
 from tests.zoo.drawing import distance, plain, together
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -104,7 +103,10 @@ def test_repeated_on_a_warm_engine_it_is_the_same_bits():
     request = asked(1, 4)
     reference = plain(PIPE(), request)
     with engine_for(PIPE()) as engine:
-        submit: Callable[[dict[str, Any]], Request] = lambda one: engine.submit(body(PIPE(), one))
+
+        def submit(one: dict[str, Any]) -> Request:
+            return engine.submit(body(PIPE(), one))
+
         assert torch.equal(submit(request).result(60), reference)
         with held(engine):
             beside = [submit(one) for one in (request, asked(2, 5), asked(3, 3, width=2 * SIDE))]

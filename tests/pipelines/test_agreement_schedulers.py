@@ -1,4 +1,4 @@
-"""Every scheduler draws through the engine what it draws alone, with other step counts beside it."""
+"""Every scheduler draws through the engine what it draws without, other step counts beside it."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage
+
 from tests.zoo.weights import grow
 
 

@@ -15,6 +15,7 @@ from diffusers import (
     StableDiffusionInpaintPipeline,
 )
 from PIL import Image
+
 from tests.zoo.flux import flux
 from tests.zoo.pixart import pixart
 from tests.zoo.qwen_image import qwen_image
@@ -97,9 +98,7 @@ CASES = {
         {**SIZE, "mask_image": half_mask()},
         PICTURES,
     ),
-    "sd controlnet": Case(
-        controlnet, SIZE, tuple({"image": picture(seed)} for seed in (1, 2, 3))
-    ),
+    "sd controlnet": Case(controlnet, SIZE, tuple({"image": picture(seed)} for seed in (1, 2, 3))),
     "sdxl": Case(sdxl, SIZE),
     "sd3": Case(sd3, SHORT),
     "flux": Case(flux, SHORT, tuple({"guidance_scale": scale} for scale in (3.5, 2.0, 7.0))),

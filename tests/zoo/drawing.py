@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+
 from mindsd.engine import Engine, Limits
 from mindsd.pipelines.loading import open_modules
 from mindsd.pipelines.own import own_copy

@@ -13,6 +13,7 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+
 from tests.zoo.tokenizers import CLIP_LENGTH
 from tests.zoo.weights import grow
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
 from tests.zoo.autoencoders import autoencoder
 from tests.zoo.encoders import WIDTH, clip_text, t5_text
 from tests.zoo.tokenizers import clip_tokenizer, t5_tokenizer

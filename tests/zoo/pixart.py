@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+
 from tests.zoo.autoencoders import autoencoder
 from tests.zoo.encoders import WIDTH, t5_text
 from tests.zoo.tokenizers import t5_tokenizer

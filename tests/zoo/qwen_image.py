@@ -7,6 +7,7 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
+
 from tests.zoo.autoencoders import qwen_autoencoder
 from tests.zoo.encoders import WIDTH, qwen_vl
 from tests.zoo.tokenizers import qwen_tokenizer

@@ -7,6 +7,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+
 from tests.zoo.autoencoders import autoencoder
 from tests.zoo.encoders import WIDTH, projected_clip_text, t5_text
 from tests.zoo.tokenizers import clip_tokenizer, t5_tokenizer

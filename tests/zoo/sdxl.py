@@ -1,8 +1,9 @@
-"""SDXL-shaped: two CLIP text encoders, and a UNet that is also told the size and the pooled text."""
+"""SDXL-shaped: two CLIP text encoders, a UNet that is also told the size and the pooled text."""
 
 from __future__ import annotations
 
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
 from tests.zoo.autoencoders import autoencoder
 from tests.zoo.encoders import WIDTH, clip_text, projected_clip_text
 from tests.zoo.stable_diffusion import UNET

@@ -11,6 +11,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+
 from tests.zoo.autoencoders import autoencoder
 from tests.zoo.encoders import WIDTH, clip_text
 from tests.zoo.tokenizers import clip_tokenizer

@@ -12,6 +12,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel, CLIPTokenizer
+
 from tests.zoo.autoencoders import autoencoder
 from tests.zoo.encoders import WIDTH, clip_text
 from tests.zoo.tokenizers import clip_tokenizer

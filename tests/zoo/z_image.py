@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+
 from tests.zoo.autoencoders import autoencoder
 from tests.zoo.encoders import WIDTH, qwen3_text
 from tests.zoo.tokenizers import qwen_tokenizer
