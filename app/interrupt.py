@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 EXIT_CODE = 130  # 128 + SIGINT, as shells say it
 SHOW_CURSOR = "\x1b[?25h"  # a live display hides it
@@ -25,7 +25,7 @@ class Interrupt:
         self.on_signal: Callable[[], None] | None = None
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Interrupt:
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._receive)
         return self

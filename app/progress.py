@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from mindsd.request import Event
 
@@ -29,7 +30,7 @@ class Reporter:
     tally: Tally | None = None
     _since = 0.0
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
@@ -108,8 +109,10 @@ def describe_place(place: Place, seconds: float) -> str:
 
 def describe_tally(tally: Tally) -> str:
     """As in "3/8 images, 60/160 steps, 12.3 it/s, 0:08 left"."""
-    parts = [f"{tally.written}/{tally.images} images", f"{tally.done}/{tally.steps} steps"]
-    if tally.left is not None:
+    parts = [f"{tally.written}/{tally.images} images"]
+    if not tally.stopping:
+        parts.append(f"{tally.done}/{tally.steps} steps")
+    if tally.left is not None and not tally.stopping:
         parts += [f"{tally.rate:.1f} it/s", f"{describe_seconds(tally.left)} left"]
     return ", ".join(parts)
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..noise import silence_libraries
+from ..libraries import heavy_imports
 
 if TYPE_CHECKING:
     from ..attention_cases import Answer
@@ -24,10 +24,9 @@ def doctor(
 ) -> None:
     """Show what this machine has, and which attention backend gets which case and why."""
     with Console(stderr=True).status("looking at this machine"):
-        silence_libraries()
-        from ..attention_cases import explain  # imported late: torch
-        from ..machine import look
-
+        with heavy_imports():
+            from ..attention_cases import explain
+            from ..machine import look
         machine = look()
         answers = explain(machine.kinds)
     if as_json:
@@ -46,7 +45,7 @@ def _machine_table(machine: Machine) -> Table:
     for name, version in machine.versions.items():
         table.add_row(name, version or "not installed")
     table.add_row("system", machine.system)
-    table.add_row("cores", f"{machine.cores}, torch uses {machine.threads} threads")
+    table.add_row("cores", f"{machine.cores}; torch threads: {machine.threads}")
     for seen in machine.devices:
         table.add_row(seen.kind, _describe(seen))
     table.add_row("auto", f"--device {machine.auto}")

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from ..interrupt import EXIT_CODE, Interrupt
 from ..json_lines import JsonLines
+from ..libraries import heavy_imports
 from ..live import Live
-from ..noise import silence_libraries
 from ..options import Order
 from ..output import OutputFolder
 from ..progress import Lines, Reporter
@@ -107,10 +107,9 @@ def _run(order: Order, output: OutputFolder, reporter: Reporter) -> int:
     began = time.perf_counter()
     with Interrupt() as interrupt:
         try:
-            reporter.loading(Path(order.model).name)
-            silence_libraries()
-            from ..drawing import draw  # imported late: torch and diffusers
-
+            reporter.loading(Path(order.model).resolve().name)
+            with heavy_imports():
+                from ..drawing import draw
             tally = draw(order, output, reporter, interrupt)
         except KeyboardInterrupt:  # a signal while loading
             tally = Tally([], len(order.asked), stopping=True)

@@ -43,6 +43,7 @@ def mindsd(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     def run(*arguments: object) -> Run:
         capsys.readouterr()
         code = main([str(argument) for argument in arguments])
-        return Run(code, *capsys.readouterr())
+        told = capsys.readouterr()
+        return Run(code, told.out, told.err)
 
     return run

@@ -134,10 +134,10 @@ def test_a_model_folder_that_is_not_whole_or_not_safe(how, words, copied, mindsd
 
 
 def test_errors_that_are_not_the_users_end_with_one(mindsd, monkeypatch):
-    def run(**arguments):
+    def fail(**arguments):
         raise OutOfMemory("no room\n for this")
 
-    monkeypatch.setattr("mindsd.app.commands.generate.Order", run)
+    monkeypatch.setattr("mindsd.app.commands.generate.Order", fail)
     run = mindsd("generate", "a")
     assert (run.code, run.err) == (1, "mindsd: no room for this\n")
 
