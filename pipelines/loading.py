@@ -10,6 +10,7 @@ from typing import Any
 
 import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline
 
 from mindsd.batching.coroutine import make_batchable
@@ -18,6 +19,16 @@ from mindsd.errors import ModelError, RequestError
 from mindsd.weights.folder import ModelFolder, find_model
 from mindsd.wrap import Wrap, wrap
 
+# What the libraries raise for a folder whose files do not belong together.
+UNREADABLE = (
+    AttributeError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -71,19 +82,48 @@ def load_model(
 
 
 def _read(folder: ModelFolder, dtype: torch.dtype) -> DiffusionPipeline:
-    if not hasattr(diffusers, folder.pipeline):
+    kind = getattr(diffusers, folder.pipeline, None)
+    if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
         raise ModelError(
             f"{folder.path} names {folder.pipeline}, which diffusers {diffusers.__version__} "
-            "does not have; upgrade diffusers or check model_index.json"
+            "does not have as a pipeline; upgrade diffusers or check model_index.json"
         )
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            str(folder.path), torch_dtype=dtype, use_safetensors=True, local_files_only=True
+        return DiffusionPipeline.from_pretrained(
+            str(folder.path),
+            torch_dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            **_parts(folder, dtype),
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+    except UNREADABLE as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{folder.path} cannot be loaded as {folder.pipeline}: {first}") from error
-    return pipe
+
+
+def _parts(folder: ModelFolder, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
+    """The components that hold weights, each with all of them.
+
+    The pipeline's own loader would only warn of weights that the files lack, and go on with random
+    numbers in their place.
+    """
+    libraries: dict[str, Any] = {"diffusers": diffusers, "transformers": transformers}
+    parts: dict[str, torch.nn.Module] = {}
+    for name, (library, kind) in folder.components.items():
+        found: Any = getattr(libraries.get(library), kind, None)
+        if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
+            continue
+        precision = "dtype" if library == "transformers" else "torch_dtype"
+        wishes = {precision: dtype, "use_safetensors": True, "local_files_only": True}
+        parts[name], told = found.from_pretrained(
+            str(folder.path / name), output_loading_info=True, **wishes
+        )
+        if missing := sorted(told["missing_keys"]):
+            raise ModelError(
+                f"{folder.path / name} lacks {len(missing)} weights of {kind}, first {missing[0]}; "
+                "copy the folder again"
+            )
+    return parts
 
 
 def open_modules(pipe: DiffusionPipeline) -> list[Wrap]:
