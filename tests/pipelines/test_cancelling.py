@@ -47,7 +47,11 @@ class Leaver:
         last = {"denoising": step, "decoding": STEPS}.get(moment)
 
         def draw(request: Request) -> Any:
-            mine: Any = own_copy(self.pipe, lambda done, _: done == last and request.cancel())
+            def on_step(done: int, total: int) -> None:
+                if done == last:
+                    request.cancel()
+
+            mine: Any = own_copy(self.pipe, on_step)
             latents = torch.randn(1, 4, 16, 16)
             self.held += map(weakref.ref, (request, mine, mine.scheduler, latents))
             if moment == "encoding":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
 from tests.zoo.autoencoders import autoencoder
@@ -21,6 +23,7 @@ def sdxl() -> StableDiffusionXLPipeline:
         "addition_time_embed_dim": TIME_WIDTH,
         "projection_class_embeddings_input_dim": SIZES * TIME_WIDTH + WIDTH,
     }
+    scheduler: Any = EulerDiscreteScheduler()  # the annotation names an enum, not a class
     return StableDiffusionXLPipeline(
         vae=autoencoder(),
         text_encoder=clip_text(),
@@ -28,6 +31,6 @@ def sdxl() -> StableDiffusionXLPipeline:
         tokenizer=clip_tokenizer(),
         tokenizer_2=clip_tokenizer(),
         unet=grow(UNet2DConditionModel, **(UNET | changes)),
-        scheduler=EulerDiscreteScheduler(),
+        scheduler=scheduler,
         add_watermarker=False,
     )

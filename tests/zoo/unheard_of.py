@@ -6,6 +6,8 @@ them called once a step. mindsd must run it without knowing more.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -74,7 +76,8 @@ class DreamPipeline(DiffusionPipeline):
         words = self.text_encoder(self._tokens(prompt)).last_hidden_state
         latents = randn_tensor((1, 4, height // 2, width // 2), generator=generator)
         self.scheduler.set_timesteps(num_inference_steps)
-        for number, time in enumerate(self.progress_bar(self.scheduler.timesteps)):
+        bar: Any = self.progress_bar
+        for number, time in enumerate(bar(self.scheduler.timesteps)):
             heard = words * (number + 1) / num_inference_steps
             velocity = self.dreamer(latents, heard, timestep=time)[0]
             latents = self.scheduler.step(velocity, time, latents, return_dict=False)[0]
