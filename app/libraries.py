@@ -31,12 +31,17 @@ def heavy_imports() -> Iterator[None]:
 
 
 def _silence() -> None:
-    """No warnings, advice or bars from transformers and diffusers; our own warnings still show."""
+    """No advice or bars from transformers and diffusers; warnings of other kinds take one line."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
+    warnings.formatwarning = _one_line
     for category in (FutureWarning, DeprecationWarning, UserWarning):
         warnings.simplefilter("ignore", category)
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
+
+
+def _one_line(message: Warning | str, *where: object, **more: object) -> str:
+    return f"mindsd: warning: {' '.join(str(message).split())}\n"

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from mindsd.errors import OutputError
@@ -54,7 +55,7 @@ class OutputFolder:
 
         return self._move(content, over)
 
-    def _move(self, content: bytes, place) -> Path:
+    def _move(self, content: bytes, place: Callable[[Path], Path]) -> Path:
         try:
             written = self._write(content)
             try:

@@ -1,6 +1,7 @@
 """Heavy libraries are quiet, and the garbage collector is always on again."""
 
 import gc
+import warnings
 
 import pytest
 import transformers
@@ -24,3 +25,14 @@ def test_they_are_quiet():
     transformers.logging.set_verbosity_info()
     with heavy_imports():
         assert transformers.logging.get_verbosity() == transformers.logging.ERROR
+
+
+def test_a_warning_is_one_line():
+    before = warnings.formatwarning
+    try:
+        with heavy_imports():
+            pass
+        said = warnings.formatwarning("a backend\nfailed", RuntimeWarning, "file.py", 1)
+        assert said == "mindsd: warning: a backend failed\n"
+    finally:
+        warnings.formatwarning = before
