@@ -91,7 +91,7 @@ def _read(folder: ModelFolder, dtype: torch.dtype) -> DiffusionPipeline:
     try:
         return DiffusionPipeline.from_pretrained(
             str(folder.path),
-            torch_dtype=dtype,
+            dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             **_parts(folder, dtype),
@@ -111,12 +111,15 @@ def _parts(folder: ModelFolder, dtype: torch.dtype) -> dict[str, torch.nn.Module
     parts: dict[str, torch.nn.Module] = {}
     for name, (library, kind) in folder.components.items():
         found: Any = getattr(libraries.get(library), kind, None)
-        if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
+        holds_weights = isinstance(found, type) and issubclass(found, torch.nn.Module)
+        if not holds_weights:
             continue
-        precision = "dtype" if library == "transformers" else "torch_dtype"
-        wishes = {precision: dtype, "use_safetensors": True, "local_files_only": True}
         parts[name], told = found.from_pretrained(
-            str(folder.path / name), output_loading_info=True, **wishes
+            str(folder.path / name),
+            output_loading_info=True,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
         )
         if missing := sorted(told["missing_keys"]):
             raise ModelError(

@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--grid", type=Path, help="write a PNG of the pictures here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    pipeline = StableDiffusionPipeline.from_pretrained(options.model, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(options.model, dtype=torch.float32)
     scenes = held_out_scenes(options.prompts, options.task)
     pictures = list(draw(pipeline.to(options.device), scenes, options.steps, options.guidance))
     table = score(scenes, pictures)

@@ -102,9 +102,22 @@ def _check_component(folder: Path, name: str, kind: str) -> None:
         )
     if not any(folder.iterdir()):
         raise ModelError(f"{folder} is empty: it should hold {kind}; copy the folder again")
+    if "Tokenizer" in kind:
+        _check_tokenizer(folder, kind)
     config = folder / "config.json"
-    if not config.is_file():  # tokenizers, schedulers and processors keep theirs by other names
+    if not config.is_file():  # schedulers and processors keep theirs by other names
+        if any(folder.glob("*.safetensors")):
+            raise ModelError(f"{folder} has weights but no config.json; copy the folder again")
         return
     _read(config)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no .safetensors weights for {kind}; copy the folder again")
+
+
+def _check_tokenizer(folder: Path, kind: str) -> None:
+    """transformers would quietly make an empty vocabulary, or one without a longest length."""
+    vocabularies = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+    if not any((folder / name).is_file() for name in vocabularies):
+        raise ModelError(f"{folder} has no vocabulary for {kind}; copy the folder again")
+    if not (folder / "tokenizer_config.json").is_file():
+        raise ModelError(f"{folder} has no tokenizer_config.json; copy the folder again")

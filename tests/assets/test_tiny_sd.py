@@ -17,7 +17,7 @@ PROMPT = "a red circle on a blue background"
 
 @pytest.fixture(scope="module")
 def pipeline():
-    found = StableDiffusionPipeline.from_pretrained(FOLDER, torch_dtype=torch.float32)
+    found = StableDiffusionPipeline.from_pretrained(FOLDER, dtype=torch.float32)
     found.set_progress_bar_config(disable=True)
     return found
 

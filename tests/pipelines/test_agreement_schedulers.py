@@ -41,12 +41,11 @@ def test_scheduler(family: str, name: str):
     pipe = with_scheduler(family, name)
     asked = [
         {**one, "num_inference_steps": steps}
-        for one, steps in zip(CASES[family].asked(), (4, 6, 8), strict=True)
+        for one, steps in zip(CASES[family].asked(), (3, 4, 6), strict=True)
     ]
     references = [plain(pipe, one) for one in asked]
-    alone = [together(pipe, [one]) for one in asked]
-    for ((image,), _), reference in zip(alone, references, strict=True):
-        assert torch.equal(image, reference)
+    (longest,), alone = together(pipe, asked[-1:])
+    assert torch.equal(longest, references[-1])
     images, forwards = together(pipe, asked)
     assert max(map(distance, images, references)) < TOLERANCE
-    assert forwards["denoise"] == max(counts["denoise"] for _, counts in alone)
+    assert forwards["denoise"] == alone["denoise"]

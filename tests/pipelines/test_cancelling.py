@@ -20,8 +20,9 @@ from tests.zoo.cases import CASES
 from tests.zoo.drawing import body, engine_for, held, plain
 
 REQUESTS = 200
-AT_ONCE = 5
+AT_ONCE = 10
 STEPS = 4
+SIDE = 16  # pixels
 MOMENTS = ("queued", "encoding", "denoising", "decoding")
 GROWTH = 8 * 2**20  # bytes of resident memory; the allocator alone moves it by 4 MiB
 
@@ -52,11 +53,12 @@ class Leaver:
                     request.cancel()
 
             mine: Any = own_copy(self.pipe, on_step)
-            latents = torch.randn(1, 4, 16, 16)
+            latents = torch.randn(1, 4, SIDE // 2, SIDE // 2)
             self.held += map(weakref.ref, (request, mine, mine.scheduler, latents))
             if moment == "encoding":
                 request.cancel()
-            return mine(self.prompt, num_inference_steps=STEPS, latents=latents)
+            size = {"width": SIDE, "height": SIDE}
+            return mine(self.prompt, num_inference_steps=STEPS, latents=latents, **size)
 
         return draw
 

@@ -63,8 +63,14 @@ def engine_for(pipe: DiffusionPipeline, limits: Limits | None = None) -> Iterato
 @contextmanager
 def held(engine: Engine) -> Iterator[None]:
     """Whatever is submitted inside starts at the same moment, when the block ends."""
-    gate = threading.Event()
-    engine.submit(lambda request: gate.wait())
+    entered, gate = threading.Event(), threading.Event()
+
+    def block(request: Request) -> None:
+        entered.set()
+        gate.wait()
+
+    engine.submit(block)
+    entered.wait()
     try:
         yield
     finally:

@@ -133,3 +133,21 @@ def test_broken_json(folder):
     (folder / "model_index.json").write_text("[]")
     with pytest.raises(ModelError, match="must hold a JSON object"):
         find_model(folder)
+
+
+def test_weights_without_their_config(folder):
+    (folder / "unet" / "config.json").unlink()
+    with pytest.raises(ModelError, match="has weights but no config.json"):
+        find_model(folder)
+
+
+def test_a_tokenizer_without_its_files(folder):
+    change(folder, tokenizer=["transformers", "CLIPTokenizer"])
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="no vocabulary for CLIPTokenizer"):
+        find_model(folder)
+    (folder / "tokenizer" / "tokenizer_config.json").unlink()
+    (folder / "tokenizer" / "vocab.json").write_text("{}")
+    with pytest.raises(ModelError, match="no tokenizer_config.json"):
+        find_model(folder)
