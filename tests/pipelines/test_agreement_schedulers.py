@@ -41,7 +41,7 @@ def test_scheduler(family: str, name: str):
     pipe = with_scheduler(family, name)
     asked = [
         {**one, "num_inference_steps": steps}
-        for one, steps in zip(CASES[family].asked(), (3, 4, 6), strict=True)
+        for one, steps in zip(CASES[family].asked(), (4, 5, 6), strict=True)
     ]
     references = [plain(pipe, one) for one in asked]
     (longest,), alone = together(pipe, asked[-1:])

@@ -70,7 +70,7 @@ def cancel_some(leaver: Leaver, engine: Engine, count: int) -> None:
         for request in requests:
             with pytest.raises(Cancelled):
                 request.result(60)
-    assert engine.drain(10)
+    engine.submit(lambda request: None).result(60)  # the engine has turned to something else
 
 
 def live_tensors() -> int:
