@@ -111,8 +111,7 @@ def _parts(folder: ModelFolder, dtype: torch.dtype) -> dict[str, torch.nn.Module
     parts: dict[str, torch.nn.Module] = {}
     for name, (library, kind) in folder.components.items():
         found: Any = getattr(libraries.get(library), kind, None)
-        holds_weights = isinstance(found, type) and issubclass(found, torch.nn.Module)
-        if not holds_weights:
+        if not _holds_weights(found):
             continue
         parts[name], told = found.from_pretrained(
             str(folder.path / name),
@@ -127,6 +126,10 @@ def _parts(folder: ModelFolder, dtype: torch.dtype) -> dict[str, torch.nn.Module
                 "copy the folder again"
             )
     return parts
+
+
+def _holds_weights(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, torch.nn.Module)
 
 
 def open_modules(pipe: DiffusionPipeline) -> list[Wrap]:
