@@ -16,8 +16,10 @@ error, or memory that runs out, reaches only the request that causes it.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 
 import torch
@@ -65,6 +67,11 @@ class Counts:
 ONE_ROW = Need()
 
 
+def _close(engine: weakref.ref[Engine]) -> None:
+    if (found := engine()) is not None:
+        found.close()
+
+
 class Engine:
     """Runs request bodies on one thread; safe to use from any other."""
 
@@ -75,6 +82,7 @@ class Engine:
         self._queue: list[Request] = []
         self._live: list[Coroutine] = []
         self._arrivals = 0
+        self._ending = 0  # requests that are being told their end
         self._closed = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -100,13 +108,14 @@ class Engine:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
                 self._thread.start()
+                atexit.register(_close, weakref.ref(self))  # torch aborts under a running thread
             self._changed.notify_all()
         return request
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until nothing is queued or live; False when `timeout` seconds were not enough."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._queue and not self._live, timeout)
+            return self._changed.wait_for(self._is_idle, timeout)
 
     def close(self) -> None:
         """Cancel everything, take no more, and wait for the thread to end."""
@@ -129,6 +138,9 @@ class Engine:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _is_idle(self) -> bool:
+        return not self._queue and not self._live and not self._ending
 
     def _notify(self) -> None:
         with self._changed:
@@ -216,5 +228,8 @@ class Engine:
             return
         with self._changed:
             self._live.remove(live)
-            live.request.emit(live.end)
+            self._ending += 1
+        live.request.emit(live.end)  # outside the lock: a listener may call back
+        with self._changed:
+            self._ending -= 1
             self._changed.notify_all()

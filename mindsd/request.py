@@ -86,11 +86,13 @@ class Need:
         rows: rows it brings to a forward (2 per image under classifier-free guidance).
         memory: bytes of activations at its worst moment.
         priority: higher goes first, among requests that wait and calls that are ready.
+        solo: its calls may share no forward, for it changes what others share; it runs in one go.
     """
 
     rows: int = 1
     memory: int = 0
     priority: int = 0
+    solo: bool = False
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.memory < 0:
@@ -151,18 +153,22 @@ class Request:
     def emit(self, event: Event) -> None:
         """Tell the reader something; called in the engine's thread."""
         with self._lock:
-            if isinstance(event, Done | Failed):
-                self._end, self._body = event, None
-            self._put(event)
-        if self._end is not None:
+            put = self._put
+        try:
+            put(event)
+        except Exception:  # a listener that went away must not take the engine with it
+            self.redirect(lambda event: None)
+        if isinstance(event, Done | Failed):
+            self._end, self._body = event, None
             self._ended.set()
 
     def redirect(self, put: Callable[[Event], None]) -> None:
         """Give every event, those already told first, to `put` instead of `events`."""
         with self._lock:
-            while not self._events.empty():
-                put(self._events.get())
+            told = [self._events.get() for _ in range(self._events.qsize())]
             self._put = put
+        for event in told:
+            put(event)
 
     def run(self) -> Any:
         """Run the body; called once, by the engine, inside the request's own greenlet."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import diffusers
+import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from transformers import CLIPTokenizer
 
@@ -18,6 +19,20 @@ from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
 
 DECODER_COPIES = 4  # full-size feature maps alive at once in an autoencoder's last level (estimate)
+
+
+# What a request's own parameters say, or what its result depends on.
+OURS = frozenset(
+    "prompt negative_prompt num_inference_steps guidance_scale strength width height generator "
+    "return_dict output_type num_images_per_prompt".split()
+)
+
+
+def _copied(value: Any) -> Any:
+    """The containers anew, what they hold as it is."""
+    if isinstance(value, dict):
+        return {name: _copied(own) for name, own in value.items()}
+    return [_copied(own) for own in value] if isinstance(value, list) else value
 
 
 class Arguments:
@@ -42,7 +57,12 @@ class Arguments:
             "strength": parameters.strength,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        given |= parameters.options
+        if fixed := sorted(OURS & set(parameters.options)):
+            raise RequestError(
+                f"options cannot set {', '.join(fixed)}: mindsd does; use its own parameters"
+            )
+        # A copy for this request: some pipelines write into the dictionaries they are given.
+        given |= {name: _copied(value) for name, value in parameters.options.items()}
         if given.get("true_cfg_scale", 1) > 1:  # without a negative prompt it would be ignored
             given.setdefault("negative_prompt", " ")
         strange = sorted(set(given) - set(self.accepted))
@@ -107,6 +127,23 @@ class Arguments:
     @property
     def _scale(self) -> int:
         return int(getattr(self.pipe, "vae_scale_factor", 8))
+
+    def why_solo(self) -> str | None:
+        """Why this pipeline's requests cannot share forwards: it changes what they would share."""
+        names = {name for kind in type(self.pipe).__mro__ for name in vars(kind)}
+        code = [vars(kind).get("__call__") for kind in type(self.pipe).__mro__]
+        said = {n for call in code if call for n in inspect.unwrap(call).__code__.co_names}
+        vae = getattr(self.pipe, "vae", None)
+        if "_set_pag_attn_processor" in names or "set_attn_processor" in said:
+            return "it exchanges attention processors while it draws"
+        if getattr(getattr(vae, "config", None), "force_upcast", False):
+            if next(vae.parameters()).dtype != torch.float32 and said & {"upcast_vae", "to"}:
+                return "it moves its autoencoder between precisions while it draws"
+        if any(getattr(part, "is_cache_enabled", False) for part in self.pipe.components.values()):
+            return "a diffusers cache is enabled on it, which keeps no state per request"
+        if getattr(self.pipe, "_all_hooks", None):
+            return "it is offloaded by hooks"
+        return None
 
     def notices(self, parameters: ImageParameters) -> list[str]:
         """What of the prompts the model will not read: CLIP cuts them at its own length."""

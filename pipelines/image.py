@@ -116,7 +116,11 @@ class ImagePipeline:
             return self._draw(request, whole, given, preview_every)
 
         guided = whole.guidance is None or whole.guidance > 1
-        need = Need(rows=2 if guided else 1, memory=self.arguments.memory(whole))
+        need = Need(
+            rows=2 if guided else 1,
+            memory=self.arguments.memory(whole),
+            solo=self.arguments.why_solo() is not None,
+        )
         return self.engine.submit(body, need)
 
     def _draw(

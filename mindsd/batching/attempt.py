@@ -31,15 +31,15 @@ def attempt(calls: list[Call], on_forward: OnForward) -> list[Outcome]:
         return [Outcome(value) for value in results]
     except stack.NotRows:
         calls[0].batchable.alone = True
-        size = 1
+        size, ran_out = 1, False
     except Exception as error:
         if len(calls) == 1:
             return [Outcome(error=_explain(error, calls[0]))]
-        size = len(calls) // 2
-        if _ran_out(error):
+        size, ran_out = len(calls) // 2, _ran_out(error)
+        if ran_out:
             calls[0].batchable.caps[calls[0].key] = sum(call.rows for call in calls[:size])
     # Outside the handlers: the failed forward's frames, and the memory they hold, are gone here.
-    if torch.cuda.is_available():
+    if ran_out and torch.cuda.is_available():
         torch.cuda.empty_cache()
     parts = [calls[i : i + size] for i in range(0, len(calls), size)]
     return [outcome for part in parts for outcome in attempt(part, on_forward)]

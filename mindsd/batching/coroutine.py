@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from greenlet import getcurrent, greenlet
+import torch
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from mindsd.batching.call import Batchable, Call, read
 from mindsd.errors import Cancelled
@@ -38,7 +39,9 @@ def make_batchable(owner: object, method: str, kind: str) -> Wrap:
 
     def suspend(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         here = getcurrent()
-        call = read(batchable, args, kwargs) if isinstance(here, _Body) else None
+        if not isinstance(here, _Body) or here.must_go_on():
+            return original(*args, **kwargs)
+        call = read(batchable, args, kwargs)
         if call is None:
             return original(*args, **kwargs)
         assert here.parent is not None
@@ -70,6 +73,7 @@ class Coroutine:
         self.end: Done | Failed | None = None
         self._call: Call | None = None
         self._body = _Body(_tell)
+        self._body.request = request
 
     @property
     def call(self) -> Call:
@@ -104,6 +108,22 @@ class Coroutine:
 class _Body(greenlet):
     """The greenlet in which a request's body runs."""
 
+    request: Request
+
+    def must_go_on(self) -> bool:
+        """Whether a call may not be suspended here.
+
+        A solo request never is. Autocast belongs to the thread: suspended inside it, a request
+        would hand its precision to all others.
+        """
+        if self.request.need.solo:
+            self.request.stop_if_cancelled()
+        return self.request.need.solo or _in_autocast()
+
+
+def _in_autocast() -> bool:
+    return any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda"))
+
 
 def _tell(request: Request) -> Done | Failed:
     """Run the body and say how it ended; nothing that it raises passes this line."""
@@ -111,6 +131,8 @@ def _tell(request: Request) -> Done | Failed:
         return Done(request.run(), request.seconds())
     except Cancelled as cancelled:
         return Failed(Cancelled(*cancelled.args))  # a fresh one: it holds no frames of the body
-    except Exception as error:
+    except GreenletExit:
+        raise
+    except BaseException as error:  # a tokenizer's panic or SystemExit is the request's own, too
         traceback.clear_frames(error.__traceback__)  # keeps the lines, lets the tensors go
         return Failed(error)

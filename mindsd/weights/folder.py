@@ -56,7 +56,7 @@ def find_model(model: str | Path) -> ModelFolder:
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file} cannot be read as JSON ({error})") from None
     if not isinstance(content, dict):
         raise ModelError(f"{file} must hold a JSON object, found {type(content).__name__}")

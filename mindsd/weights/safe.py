@@ -26,19 +26,23 @@ def check_files(folder: Path) -> None:
     """
     root = folder.resolve()
     for file in sorted(folder.rglob("*")):
-        if file.is_dir() or ".git" in file.relative_to(folder).parts:
+        name, suffix = file.relative_to(folder), file.suffix.lower()
+        if file.is_dir() and file.is_symlink():
+            raise ModelError(
+                f"{name} in {folder} is a linked folder, which is not followed; copy it"
+            )
+        if file.is_dir() or name.parts[0] == ".git":
             continue
-        name = file.relative_to(folder)
-        if file.suffix in PICKLES:
+        if suffix in PICKLES:
             raise ModelError(
                 f"{name} in {folder} is a pickle, which can run code when it is read; "
                 "keep only .safetensors weights (pipeline.save_pretrained writes them)"
             )
-        if file.suffix in CODE:
+        if suffix in CODE:
             raise ModelError(f"{name} in {folder} is code, which is never run; remove it")
         if file.name.endswith(".index.json"):
             check_index(file, root)
-        if file.suffix == ".safetensors":
+        if suffix == ".safetensors":
             check_weights(file)
 
 
@@ -46,13 +50,15 @@ def check_index(file: Path, root: Path) -> None:
     """Refuse a sharded index that names files elsewhere or files that are missing."""
     try:
         shards = set(json.loads(file.read_text())["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(f"{file} is not a sharded index with a weight_map ({error})") from None
     for shard in sorted(map(str, shards)):
         target = file.parent / shard
         inside = Path(shard).name == shard and target.parent.resolve().is_relative_to(root)
         if not inside:
             raise ModelError(f"{file} names {shard!r}, which leads out of its folder; not loaded")
+        if target.suffix != ".safetensors":
+            raise ModelError(f"{file} names {shard!r}, which is no .safetensors file; not loaded")
         if not target.is_file():
             raise ModelError(f"{file} names {shard!r}, which is missing; copy the folder again")
 

@@ -245,3 +245,60 @@ def test_a_bug_in_the_engine_leaves_nobody_waiting(module, monkeypatch):
 def test_limits_are_checked():
     with pytest.raises(RequestError, match="at least 1"):
         Limits(rows=0)
+
+
+def test_what_no_body_should_raise_ends_that_body_only(engine, module):
+    class Panic(BaseException):
+        """As a tokenizer written in Rust raises it."""
+
+    def panic(request):
+        module(torch.zeros(1, 1))
+        raise Panic("mine")
+
+    bad, good = together(engine, module, [panic, steps(module, 4)])
+    with pytest.raises(Panic, match="mine"):
+        bad.result(10)
+    assert good.result(10) == 4
+    assert engine.submit(steps(module, 1)).result(10) == 1
+
+
+def test_a_listener_that_breaks_takes_nothing_with_it(engine, module):
+    def broken(event):
+        raise RuntimeError("event loop is closed")
+
+    module.gate.clear()
+    first, second = engine.submit(steps(module, 3)), engine.submit(steps(module, 3))
+    next(event for event in first.events() if isinstance(event, Started))
+    first.redirect(broken)
+    module.gate.set()
+    assert first.result(10) == second.result(10) == 3
+
+
+def test_a_listener_may_cancel_while_it_listens(engine, module):
+    requests = [engine.submit(steps(module, 50)) for _ in range(4)]
+    for request in requests:
+        request.redirect(lambda event, request=request: request.cancel())
+    assert engine.drain(10)
+
+
+def test_a_solo_request_shares_no_forward(engine, module):
+    requests = together(engine, module, [steps(module, 5)] * 2, solo=True)
+    assert [request.result(10) for request in requests] == [5, 5]
+    assert "denoise" not in engine.counts.forwards and max(module.sizes) == 1
+
+
+def test_autocast_stays_with_the_request_that_entered_it(engine, module):
+    seen = []
+
+    def inside(request):
+        with torch.autocast("cpu", torch.bfloat16):
+            module(torch.zeros(1, 1))
+
+    def outside(request):
+        module(torch.zeros(1, 1))
+        seen.append(torch.is_autocast_enabled("cpu"))
+
+    for request in together(engine, module, [inside, outside, inside, outside]):
+        request.result(10)
+    engine.submit(outside).result(10)
+    assert seen == [False] * 3

@@ -49,7 +49,8 @@ def test_a_strangers_hook_on_top_stays_and_the_wrap_below_becomes_transparent():
     module = torch.nn.Identity()
     below = wrap(module, "forward", lambda original, x: original(x) + 1)
     inner = module.forward
-    hook = functools.update_wrapper(lambda input: inner(input) * 10, inner)  # as accelerate's hooks do
+    # as accelerate puts its hooks:
+    hook = functools.update_wrapper(lambda input: inner(input) * 10, inner)
     module.forward = hook
     below.remove()
     assert vars(module)["forward"] is hook

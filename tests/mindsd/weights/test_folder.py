@@ -72,7 +72,7 @@ def test_missing_weights(folder):
         find_model(folder)
 
 
-@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.bin", "model.ckpt", "a/b/c.pt"])
+@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.bin", "model.CKPT", "a/b/c.pt"])
 def test_a_pickle_anywhere(folder, name):
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(b"\x80\x04")
@@ -150,4 +150,19 @@ def test_a_tokenizer_without_its_files(folder):
     (folder / "tokenizer" / "tokenizer_config.json").unlink()
     (folder / "tokenizer" / "vocab.json").write_text("{}")
     with pytest.raises(ModelError, match="no tokenizer_config.json"):
+        find_model(folder)
+
+
+def test_a_linked_folder_is_not_followed(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "vae").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="vae in .* is a linked folder"):
+        find_model(folder)
+
+
+def test_a_shard_that_is_no_safetensors_file(folder):
+    (folder / "unet" / "weights.dat").write_bytes(b"PK")
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "weights.dat"}}))
+    with pytest.raises(ModelError, match="which is no .safetensors file"):
         find_model(folder)
