@@ -21,11 +21,8 @@ from mindsd.pipelines.parameters import ImageParameters
 DECODER_COPIES = 4  # full-size feature maps alive at once in an autoencoder's last level (estimate)
 
 
-# What a request's own parameters say, or what its result depends on.
-OURS = frozenset(
-    "prompt negative_prompt num_inference_steps guidance_scale strength width height generator "
-    "return_dict output_type num_images_per_prompt".split()
-)
+# One request is one image with its own random numbers.
+OURS = frozenset({"generator", "return_dict", "num_images_per_prompt"})
 
 
 def _copied(value: Any) -> Any:
@@ -133,7 +130,7 @@ class Arguments:
         names = {name for kind in type(self.pipe).__mro__ for name in vars(kind)}
         code = [vars(kind).get("__call__") for kind in type(self.pipe).__mro__]
         said = {n for call in code if call for n in inspect.unwrap(call).__code__.co_names}
-        vae = getattr(self.pipe, "vae", None)
+        vae: Any = getattr(self.pipe, "vae", None)
         if "_set_pag_attn_processor" in names or "set_attn_processor" in said:
             return "it exchanges attention processors while it draws"
         if getattr(getattr(vae, "config", None), "force_upcast", False):
