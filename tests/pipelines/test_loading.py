@@ -10,12 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mindsd import TextToImage
 from mindsd.errors import MindsdError, ModelError, RequestError
 from mindsd.pipelines.loading import load_model
-from mindsd.pipelines.parameters import ImageParameters
 from tests.zoo.cases import CASES
-from tests.zoo.drawing import distance, plain
+from tests.zoo.drawing import distance, plain, together
 
 TOLERANCE = 1e-5
 FAMILIES = ["sd", "sdxl", "sd3", "flux", "pixart", "qwen-image", "z-image"]
@@ -36,17 +34,10 @@ def test_a_saved_folder_draws_what_the_pipeline_drew(family: str, tmp_path: Path
     case = CASES[family]
     asked = case.asked()[0]
     case.pipe().save_pretrained(tmp_path)
-    options = {name: value for name, value in asked.items() if name not in ("prompt", "seed")}
-    wished = ImageParameters(
-        asked["prompt"],
-        seed=asked["seed"],
-        width=options.pop("width"),
-        height=options.pop("height"),
-        options={**options, "output_type": "pt"},
-    )
-    with TextToImage.load(tmp_path, device="cpu", dtype="float32") as model:
-        image = model.submit(wished).result(60)
-    assert torch.equal(image, plain(model.pipe, asked))
+    loaded = load_model(tmp_path, "cpu", "float32")
+    loaded.remove()
+    (image,), _ = together(loaded.pipe, [asked])  # opens the modules for itself
+    assert torch.equal(image, plain(loaded.pipe, asked))
     # Weights read from a file lie elsewhere in memory, which alone may change the last bits.
     assert distance(image, plain(case.pipe(), asked)) < TOLERANCE
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 
 from mindsd.engine import Engine, Limits
 from mindsd.pipelines.loading import open_modules
@@ -92,3 +94,13 @@ def distance(image: torch.Tensor, reference: torch.Tensor) -> float:
     """The largest difference, relative to the reference's largest value."""
     assert image.shape == reference.shape and image.dtype == reference.dtype
     return ((image - reference).abs().max() / reference.abs().max()).item()
+
+
+def levels_apart(picture: Image.Image, reference: torch.Tensor) -> int:
+    """How many of the 256 levels a finished picture differs from a [3, H, W] image, at most.
+
+    Float rounding within the tolerance can move a pixel by one level.
+    """
+    levels = (reference.permute(1, 2, 0).numpy() * 255).round().astype(int)
+    assert picture.mode == "RGB" and levels.shape == (picture.height, picture.width, 3)
+    return int(np.abs(np.asarray(picture).astype(int) - levels).max())
