@@ -5,8 +5,6 @@ Imports torch and diffusers; the commands import this file when they run.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -138,13 +136,13 @@ def settle(
     pipeline: ImagePipeline, parameters: ImageParameters, picture: Any = None
 ) -> ImageParameters:
     """The parameters with the model's own choices in place of None, for the record."""
-    call = inspect.signature(type(pipeline.pipe).__call__).parameters
+    default = pipeline.arguments.default
     scheduler = getattr(pipeline.pipe, "scheduler", None)
     fits = type(scheduler) in getattr(scheduler, "compatibles", [])
     chosen = {
-        "steps": _default(call, "num_inference_steps"),
-        "guidance": _default(call, "guidance_scale"),
-        "strength": _default(call, "strength"),
+        "steps": default("num_inference_steps"),
+        "guidance": default("guidance_scale"),
+        "strength": default("strength"),
         "scheduler": type(scheduler).__name__ if fits else None,
     }
     missing = {k: v for k, v in chosen.items() if v is not None and getattr(parameters, k) is None}
@@ -155,11 +153,6 @@ def one_line(error: BaseException) -> str:
     """An error as one line for people."""
     words = " ".join(str(error).split())
     return words if isinstance(error, MindsdError) else f"{type(error).__name__}: {words}"
-
-
-def _default(call: Mapping[str, inspect.Parameter], name: str) -> int | float | None:
-    value = call[name].default if name in call else None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _kind(order: Order) -> type[ImagePipeline]:

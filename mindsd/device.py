@@ -13,6 +13,7 @@ import torch
 from mindsd.errors import RequestError
 
 KINDS = ("npu", "cuda", "cpu")
+CGROUP = Path("/sys/fs/cgroup")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 
 
@@ -92,6 +93,12 @@ def _describe(kind: str) -> Device:
     return Device("cpu", name, fast, cpu_memory()[0], features)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this error says that memory ran out (a CPU's allocator says it in words only)."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
 @lru_cache(maxsize=1)
 def cpu_facts() -> tuple[str, tuple[str, ...]]:
     """The processor's name and those of its instruction sets that decide what is fast."""
@@ -115,12 +122,21 @@ def cpu_memory() -> tuple[int, int]:
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     if limit is not None and used is not None:
-        return min(total, limit), min(free, limit - used)
+        return min(total, limit), min(free, limit - used + _page_cache())
     return total, free
 
 
 def _cgroup(name: str) -> int | None:
     try:
-        return int((Path("/sys/fs/cgroup") / name).read_text())
+        return int((CGROUP / name).read_text())
     except (OSError, ValueError):  # no cgroup v2, or "max": no limit
         return None
+
+
+def _page_cache() -> int:
+    """Bytes of files that the container has read; the kernel drops them when memory is needed."""
+    try:
+        lines = (CGROUP / "memory.stat").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    except (OSError, ValueError, StopIteration):
+        return 0

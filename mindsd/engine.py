@@ -109,6 +109,7 @@ class Engine:
                 self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
                 self._thread.start()
                 atexit.register(_close, weakref.ref(self))  # torch aborts under a running thread
+            request.thread = self._thread
             self._changed.notify_all()
         return request
 

@@ -4,6 +4,7 @@ MindsdError
 ├── RequestError            what was asked cannot be done: change the request (exit code 2)
 ├── ModelError              the model folder is missing, incomplete or not safe (exit code 2)
 ├── OutputError             results cannot be written where they should go (exit code 2)
+├── BrokenImage             the model drew values that are not numbers
 ├── AttentionRefused        no attention backend can compute this call
 ├── QueueFull               the engine already holds as many requests as it was allowed
 ├── Cancelled               the request was cancelled before it finished
@@ -28,6 +29,10 @@ class ModelError(MindsdError):
 
 class OutputError(MindsdError, OSError):
     """The place for the results cannot be written."""
+
+
+class BrokenImage(MindsdError, ArithmeticError):
+    """The model drew values that are not numbers, usually where half precision overflowed."""
 
 
 class AttentionRefused(MindsdError, NotImplementedError):

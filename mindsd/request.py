@@ -109,18 +109,20 @@ class Request:
         self.started: float | None = None
         self.cancelled = threading.Event()
         self.wake: Callable[[], None] = lambda: None  # set by the engine: "look at me"
+        self.thread: threading.Thread | None = None  # set by the engine: the one that runs bodies
         self._body: Body | None = body
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._put: Callable[[Event], None] = self._events.put
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a listener may ask for its own request
         self._end: Done | Failed | None = None
         self._ended = threading.Event()
 
     def events(self) -> Iterator[Event]:
         """Every event as it happens; the last one is `Done` or `Failed`. For one reader."""
         while True:
-            if self._events.empty() and self._end is not None:
-                return
+            with self._lock:
+                if self._events.empty() and self._end is not None:
+                    return
             event = self._events.get()
             yield event
             if isinstance(event, Done | Failed):
@@ -132,8 +134,14 @@ class Request:
         Raises:
             TimeoutError: it is not finished after `timeout` seconds.
             Cancelled: it was cancelled.
+            RequestError: asked on the engine's own thread, which would wait for itself.
             Exception: whatever the body raised.
         """
+        if self.thread is threading.current_thread() and not self.ended:
+            raise RequestError(
+                "a request's body or listener cannot wait for a request of the same engine: "
+                "the thread that would run it is the one that waits"
+            )
         if not self._ended.wait(timeout):
             raise TimeoutError(f"request {self.number} is not finished after {timeout} s")
         if isinstance(self._end, Failed):
@@ -152,23 +160,27 @@ class Request:
 
     def emit(self, event: Event) -> None:
         """Tell the reader something; called in the engine's thread."""
+        over = isinstance(event, Done | Failed)
         with self._lock:
-            put = self._put
-        try:
-            put(event)
-        except Exception:  # a listener that went away must not take the engine with it
-            self.redirect(lambda event: None)
-        if isinstance(event, Done | Failed):
-            self._end, self._body = event, None
+            if over:
+                self._end, self._body = event, None
+            try:
+                self._put(event)
+            except Exception:  # a listener that went away must not take the engine with it
+                self._put = lambda event: None
+        if over:
             self._ended.set()
 
     def redirect(self, put: Callable[[Event], None]) -> None:
-        """Give every event, those already told first, to `put` instead of `events`."""
+        """Give every event, those not yet read first, to `put` instead of `events`.
+
+        The end is told in any case, also when it was read before.
+        """
         with self._lock:
             told = [self._events.get() for _ in range(self._events.qsize())]
-            self._put = put
-        for event in told:
-            put(event)
+            end, self._put = self._end, put
+            for event in told if end is None or end in told else [*told, end]:
+                put(event)
 
     def run(self) -> Any:
         """Run the body; called once, by the engine, inside the request's own greenlet."""

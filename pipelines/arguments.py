@@ -7,11 +7,10 @@ quietly change (a size it rounds, an argument it lacks) is refused by name inste
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
+import math
 from typing import Any
 
 import diffusers
-import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from transformers import CLIPTokenizer
 
@@ -21,8 +20,18 @@ from mindsd.pipelines.parameters import ImageParameters
 DECODER_COPIES = 4  # full-size feature maps alive at once in an autoencoder's last level (estimate)
 
 
-# One request is one image with its own random numbers.
-OURS = frozenset({"generator", "return_dict", "num_images_per_prompt"})
+# One request is one image with its own random numbers, handed on as PIL.
+FIXED = frozenset({"generator", "return_dict", "num_images_per_prompt", "output_type"})
+# What has a name of ours is said by that name, where it is checked.
+NAMED = {
+    "prompt": "prompt",
+    "negative_prompt": "negative_prompt",
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    "strength": "strength",
+    "width": "width",
+    "height": "height",
+}
 
 
 def _copied(value: Any) -> Any:
@@ -46,30 +55,55 @@ class Arguments:
         Raises:
             RequestError: the pipeline does not take something that was asked.
         """
-        asked = {
-            "prompt": parameters.prompt,
-            "negative_prompt": parameters.negative_prompt,
-            "num_inference_steps": parameters.steps,
-            self._guidance_name: parameters.guidance,
-            "strength": parameters.strength,
+        given = {
+            self._guidance_name if own == "guidance" else name: getattr(parameters, own)
+            for name, own in NAMED.items()
+            if own not in ("width", "height") and getattr(parameters, own) is not None
         }
-        given = {name: value for name, value in asked.items() if value is not None}
-        if fixed := sorted(OURS & set(parameters.options)):
-            raise RequestError(
-                f"options cannot set {', '.join(fixed)}: mindsd does; use its own parameters"
-            )
         # A copy for this request: some pipelines write into the dictionaries they are given.
-        given |= {name: _copied(value) for name, value in parameters.options.items()}
+        given |= {name: _copied(value) for name, value in self._options(parameters).items()}
         if given.get("true_cfg_scale", 1) > 1:  # without a negative prompt it would be ignored
             given.setdefault("negative_prompt", " ")
         strange = sorted(set(given) - set(self.accepted))
         if strange:
             kind = type(self.pipe).__name__
             raise RequestError(f"{kind} does not take {', '.join(strange)}; leave it out")
+        self._check_strength(given)
         for name in ("width", "height"):
             if name in self.accepted:
-                given.setdefault(name, getattr(parameters, name))
+                given[name] = getattr(parameters, name)
         return given
+
+    def _options(self, parameters: ImageParameters) -> dict[str, Any]:
+        options = dict(parameters.options)
+        if fixed := sorted(FIXED & set(options)):
+            raise RequestError(f"options cannot set {', '.join(fixed)}: mindsd does")
+        named = {name: own for name, own in NAMED.items() if name in options}
+        if self._guidance_name != "guidance_scale":
+            named.pop("guidance_scale", None)
+        for name, own in named.items():
+            raise RequestError(f"options cannot set {name}: say {own}={options[name]!r} instead")
+        for name, value in options.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RequestError(f"option {name} must be a finite number, got {value!r}")
+        return options
+
+    def _check_strength(self, given: dict[str, Any]) -> None:
+        """Image-to-image does the last `strength` of the steps; less than one would be none."""
+        strength, steps = (
+            given.get(name, self.default(name)) for name in ("strength", "num_inference_steps")
+        )
+        if strength is not None and steps is not None and strength * steps < 1:
+            least = math.ceil(1 / strength)
+            raise RequestError(
+                f"strength {strength:g} of {steps} steps is less than one step; "
+                f"take at least {least} steps or a strength of {1 / steps:.2g}"
+            )
+
+    def default(self, name: str) -> int | float | None:
+        """The pipeline's own number for an argument that is left open; None where it has none."""
+        value = self.accepted[name].default if name in self.accepted else None
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     @property
     def _guidance_name(self) -> str:
@@ -80,70 +114,28 @@ class Arguments:
             return "true_cfg_scale"
         return "guidance_scale"
 
-    def sized(self, parameters: ImageParameters, given: tuple[int, int] | None) -> ImageParameters:
-        """The parameters with width and height filled in.
-
-        Args:
-            given: width and height of a picture that comes along; used before the model's own size.
-
-        Raises:
-            RequestError: the model cannot draw that size exactly.
-        """
-        width, height = parameters.width, parameters.height
-        if width is None and height is None:
-            width, height = given or (self.native_size,) * 2
-        width, height = width or height, height or width
-        assert width is not None and height is not None
-        step = self.size_step
-        if width % step or height % step:
-            near = "x".join(str(max(step, round(side / step) * step)) for side in (width, height))
-            raise RequestError(
-                f"{self.name} draws sizes divisible by {step}, not {width}x{height}; try {near}"
-            )
-        return replace(parameters, width=width, height=height)
-
-    @property
-    def native_size(self) -> int:
-        """Pixels of a side that the model was made for."""
-        for part in ("unet", "transformer", "prior"):
-            config = getattr(getattr(self.pipe, part, None), "config", None)
-            side = getattr(config, "sample_size", None)
-            if isinstance(side, int) and side:
-                return side * self._scale
-        return int(getattr(self.pipe, "default_sample_size", 128)) * self._scale
-
-    @property
-    def size_step(self) -> int:
-        """What width and height must be divisible by: latent cells, in pairs for patched models."""
-        if hasattr(self.pipe, "_pack_latents"):  # Flux and Qwen-Image pack 2x2 cells into a token
-            return max(8, self._scale * 2)
-        config = getattr(getattr(self.pipe, "transformer", None), "config", None)
-        patch = getattr(config, "patch_size", None) or getattr(config, "all_patch_size", None) or 1
-        return max(8, self._scale * (patch if isinstance(patch, int) else patch[-1]))
-
-    @property
-    def _scale(self) -> int:
-        return int(getattr(self.pipe, "vae_scale_factor", 8))
-
-    def why_solo(self) -> str | None:
-        """Why this pipeline's requests cannot share forwards: it changes what they would share."""
-        names = {name for kind in type(self.pipe).__mro__ for name in vars(kind)}
-        code = [vars(kind).get("__call__") for kind in type(self.pipe).__mro__]
-        said = {n for call in code if call for n in inspect.unwrap(call).__code__.co_names}
-        vae: Any = getattr(self.pipe, "vae", None)
-        if "_set_pag_attn_processor" in names or "set_attn_processor" in said:
-            return "it exchanges attention processors while it draws"
-        if getattr(getattr(vae, "config", None), "force_upcast", False):
-            if next(vae.parameters()).dtype != torch.float32 and said & {"upcast_vae", "to"}:
-                return "it moves its autoencoder between precisions while it draws"
-        if any(getattr(part, "is_cache_enabled", False) for part in self.pipe.components.values()):
-            return "a diffusers cache is enabled on it, which keeps no state per request"
-        if getattr(self.pipe, "_all_hooks", None):
-            return "it is offloaded by hooks"
-        return None
-
     def notices(self, parameters: ImageParameters) -> list[str]:
-        """What of the prompts the model will not read: CLIP cuts them at its own length."""
+        """What of the prompts the model will not read."""
+        return self._unread_negative(parameters) + self._too_long(parameters)
+
+    def _unread_negative(self, parameters: ImageParameters) -> list[str]:
+        """Guidance of 1 and below draws without the negative prompt, and nobody says so."""
+        if not (parameters.negative_prompt or "").strip():
+            return []
+        name = self._guidance_name
+        given = parameters.options.get("true_cfg_scale")
+        if "true_cfg_scale" in self.accepted and name != "true_cfg_scale":
+            scale = given if given is not None else self.default("true_cfg_scale")
+            way = "options true_cfg_scale above 1"
+        else:
+            scale = self.default(name) if parameters.guidance is None else parameters.guidance
+            way = "guidance above 1"
+        if scale is None or scale > 1:
+            return []
+        return [f"the negative prompt is not read at {scale:g}; it takes {way}"]
+
+    def _too_long(self, parameters: ImageParameters) -> list[str]:
+        """CLIP cuts prompts at its own length."""
         readers = [part for name, part in self.pipe.components.items() if "tokenizer" in name]
         readers = [reader for reader in readers if reader is not None]
         if not readers or not all(isinstance(reader, CLIPTokenizer) for reader in readers):

@@ -12,19 +12,18 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from mindsd.attention.for_diffusers import Attached, attach
-from mindsd.attention.registry import default_registry
-from mindsd.engine import Engine, Limits
+from mindsd.engine import Engine
 from mindsd.errors import ModelError
 from mindsd.pipelines.arguments import Arguments
-from mindsd.pipelines.loading import LoadedModel, load_model, modules
+from mindsd.pipelines.loading import load_model
+from mindsd.pipelines.model import LoadedModel
 from mindsd.pipelines.own import own_copy
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.picture import Picture, fit_picture, read_picture
 from mindsd.pipelines.preview import LatentToRGB, fit
+from mindsd.pipelines.size import sized
+from mindsd.pipelines.solo import why_solo
 from mindsd.request import Need, Notice, Preview, Request, Step
-
-MEMORY_SHARE = 0.8  # of what is free when the model is loaded
 
 
 @dataclass(frozen=True)
@@ -40,39 +39,38 @@ class ImagePipeline:
 
     Args:
         model: what `load_model` gives; several pipelines may share one.
-        engine: one that already runs, to share it too; whoever made it closes it.
+        engine: one that already runs, for several models; whoever made it closes it. Without it
+            all pipelines of one model share the model's own.
     """
 
     def __init__(self, model: LoadedModel, engine: Engine | None = None):
         self.model = model
-        self._guest = engine is not None
         self.pipe = self._suitable(model.pipe)
         self.arguments = Arguments(self.pipe, model.name)
-        budget = int(MEMORY_SHARE * model.device.free())
-        self.engine = engine or Engine(Limits(memory=max(budget, 1)))
-        self.attention = self._attach()
-
-    def _attach(self) -> Attached | None:
-        """Our attention on the model, where it has something to add to diffusers' own."""
-        registry, device = default_registry(), self.model.device.torch
-        dtype = next(next(iter(modules(self.pipe).values())).parameters()).dtype
-        return attach(self.pipe, registry) if registry.outdoes_torch(device, dtype) else None
+        self.engine = model.join(engine)
+        self._closed = False
 
     @classmethod
     def load(
-        cls, model: str | Path | DiffusionPipeline, *, device: str = "auto", dtype: str = "auto"
+        cls,
+        model: str | Path | DiffusionPipeline,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        attention: str = "auto",
     ) -> Self:
         """Load an embedded model ("tiny-sd"), a diffusers folder, or take a diffusers pipeline.
 
         Args:
             device: "auto" (the fastest this machine has), "npu", "cuda" or "cpu".
             dtype: "auto" (what is fast there), "float32", "float16" or "bfloat16".
+            attention: "auto" (ours where it outdoes torch's) or "off" (always diffusers' own).
 
         Raises:
             ModelError: the model is missing, incomplete or not safe to load.
-            RequestError: the device or dtype cannot be had.
+            RequestError: the device, dtype or attention cannot be had.
         """
-        return cls(load_model(model, device, dtype))
+        return cls(load_model(model, device, dtype, attention))
 
     @classmethod
     def _suitable(cls, pipe: DiffusionPipeline) -> DiffusionPipeline:
@@ -87,7 +85,8 @@ class ImagePipeline:
         Raises:
             RequestError: the size is not one that the model can draw.
         """
-        return self.arguments.sized(parameters, picture.size if picture else None)
+        given = picture.size if picture else None
+        return sized(self.pipe, self.model.name, parameters, given)
 
     def submit(
         self, parameters: ImageParameters, *, preview_every: int = 0, **pictures: Picture
@@ -119,7 +118,7 @@ class ImagePipeline:
         need = Need(
             rows=2 if guided else 1,
             memory=self.arguments.memory(whole),
-            solo=self.arguments.why_solo() is not None,
+            solo=why_solo(self.pipe, whole.options) is not None,
         )
         return self.engine.submit(body, need)
 
@@ -132,7 +131,7 @@ class ImagePipeline:
     ) -> Image.Image:
         """The body: the pipeline's own call, on the request's own copy of it."""
         heard: list[torch.Tensor] = []  # of a step that is several scheduler calls, the last counts
-        for text in self.arguments.notices(parameters):
+        for text in self._notices(parameters):
             request.emit(Notice(text))
 
         def on_step(step: int, total: int) -> None:
@@ -143,11 +142,28 @@ class ImagePipeline:
         def on_latents(latents: torch.Tensor) -> None:
             heard[:] = [latents]
 
-        name = parameters.scheduler
-        chosen = None if name is None else self.arguments.scheduler(name)
-        mine: Any = own_copy(self.pipe, on_step, on_latents if preview_every else None, chosen)
+        parts = self.model.own_parts()
+        if parameters.scheduler is not None:
+            parts["scheduler"] = self.arguments.scheduler(parameters.scheduler)
         generator = torch.Generator("cpu").manual_seed(parameters.seed)
-        return mine(**given, generator=generator, return_dict=False)[0][0]
+        mine: Any = own_copy(
+            self.pipe,
+            on_step,
+            on_latents=on_latents if preview_every else None,
+            generator=generator,
+            parts=parts,
+        )
+        fixed = {"generator": generator, "return_dict": False}
+        taken = {name: value for name, value in fixed.items() if name in self.arguments.accepted}
+        return first_image(mine(**given, **taken))
+
+    def _notices(self, parameters: ImageParameters) -> list[str]:
+        """What the caller should know though the image is drawn."""
+        found = self.arguments.notices(parameters)
+        reason = why_solo(self.pipe, parameters.options)
+        if reason is not None:
+            found.append(f"it is drawn alone, not batched with other requests: {reason}")
+        return found
 
     def _preview(
         self, request: Request, parameters: ImageParameters, latents: torch.Tensor, step: int
@@ -178,18 +194,24 @@ class ImagePipeline:
                     request.cancel()
 
     def close(self) -> None:
-        """Stop the engine and take everything off the model again; a guest leaves both as found."""
-        if self.attention is not None:
-            self.attention.remove()
-        if not self._guest:
-            self.engine.close()
-            self.model.remove()
+        """Leave the model; the last to do so stops its engine and takes everything off it again."""
+        if not self._closed:
+            self._closed = True
+            self.model.leave()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def first_image(result: Any) -> Image.Image:
+    """The first image of what a pipeline returned, in whatever form."""
+    images = getattr(result, "images", result)
+    while isinstance(images, tuple | list):
+        images = images[0]
+    return images
 
 
 def related(auto: Any, pipe: DiffusionPipeline, purpose: str) -> DiffusionPipeline:

@@ -1,10 +1,7 @@
-"""A model folder to a diffusers pipeline on the device, its modules open to the engine."""
+"""A model folder, or a pipeline in memory, to a `LoadedModel` on the device."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +10,10 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
-from mindsd.batching.coroutine import make_batchable
 from mindsd.device import Device, find_device
 from mindsd.errors import ModelError, RequestError
+from mindsd.pipelines.model import LoadedModel
 from mindsd.weights.folder import ModelFolder, find_model
-from mindsd.wrap import Wrap, wrap
 
 # What the libraries raise for a folder whose files do not belong together.
 UNREADABLE = (
@@ -29,34 +25,15 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
+SMALL_MODEL = 256 * 2**20  # bytes
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-@dataclass(eq=False)
-class LoadedModel:
-    """A pipeline whose heavy modules can be shared by many requests.
-
-    Attributes:
-        name: what people call it.
-        pipe: the diffusers pipeline; requests use copies of it and share its weights.
-        device: where it lives.
-        wraps: what makes its modules batchable; `remove` takes all of it off.
-    """
-
-    name: str
-    pipe: DiffusionPipeline
-    device: Device
-    wraps: list[Wrap] = field(default_factory=list)
-
-    def remove(self) -> None:
-        """Give the pipeline back as diffusers made it."""
-        for own in reversed(self.wraps):
-            own.remove()
-        self.wraps.clear()
-
-
 def load_model(
-    model: str | Path | DiffusionPipeline, device: str = "auto", dtype: str = "auto"
+    model: str | Path | DiffusionPipeline,
+    device: str = "auto",
+    dtype: str = "auto",
+    attention: str = "auto",
 ) -> LoadedModel:
     """Load an embedded model by name or a diffusers folder by path, or take a loaded pipeline.
 
@@ -64,21 +41,46 @@ def load_model(
         model: "tiny-sd", a folder, or a diffusers pipeline already in memory (used as it is).
         device: "auto", "npu", "cuda" or "cpu".
         dtype: "auto" (what this device runs fast), "float32", "float16" or "bfloat16".
+        attention: "auto" (ours where it outdoes torch's) or "off" (always diffusers' own).
 
     Raises:
         ModelError: the folder is missing, incomplete, not safe, or not readable.
-        RequestError: the device or dtype is not one that this machine has.
+        RequestError: the device or dtype is not one that this machine has, or the pipeline is
+            already another.
     """
-    place = find_device(device)
     if dtype not in ("auto", *DTYPES):
         raise RequestError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
     if isinstance(model, DiffusionPipeline):
-        pipe, name = model, type(model).__name__
-    else:
-        folder = find_model(model)
-        pipe, name = _read(folder, DTYPES.get(dtype, place.dtype)), folder.name
-        pipe.to(place.torch)
-    return LoadedModel(name, pipe, place, open_modules(pipe))
+        return LoadedModel(type(model).__name__, model, _place_of(model, device, dtype), attention)
+    place, folder = find_device(device), find_model(model)
+    pipe = _read(folder, DTYPES.get(dtype) or fast_dtype(place, folder.weight))
+    pipe.to(place.torch)
+    return LoadedModel(folder.name, pipe, place, attention)
+
+
+def fast_dtype(place: Device, weight: int) -> torch.dtype:
+    """What a model of so many bytes of weights runs fast in there.
+
+    On a CPU small models stay in float32: their layers are too narrow for what bfloat16 saves to
+    pay for the conversions round them (tiny-sd took 1.8 to 2.3 times as long on AVX512-BF16).
+    """
+    small = place.kind == "cpu" and weight < SMALL_MODEL
+    return torch.float32 if small else place.dtype
+
+
+def _place_of(pipe: DiffusionPipeline, device: str, dtype: str) -> Device:
+    """Where a pipeline in memory is; what was asked must be so already."""
+    there = find_device(pipe.device.type)
+    if device != "auto" and find_device(device).kind != there.kind:
+        raise RequestError(
+            f"the pipeline is on {there.kind}, not {device}; move it first: pipe.to({device!r})"
+        )
+    if dtype != "auto" and DTYPES[dtype] is not pipe.dtype:
+        raise RequestError(
+            f"the pipeline is in {str(pipe.dtype).removeprefix('torch.')}, not {dtype}; "
+            f"convert it first: pipe.to(torch.{dtype})"
+        )
+    return there
 
 
 def _read(folder: ModelFolder, dtype: torch.dtype) -> DiffusionPipeline:
@@ -130,42 +132,3 @@ def _parts(folder: ModelFolder, dtype: torch.dtype) -> dict[str, torch.nn.Module
 
 def _holds_weights(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, torch.nn.Module)
-
-
-def open_modules(pipe: DiffusionPipeline) -> list[Wrap]:
-    """Make every heavy module of a pipeline batchable; the pipeline class need not be known."""
-    return [own for name, part in modules(pipe).items() for own in _open(name, part)]
-
-
-def modules(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
-    """The pipeline's components that hold weights, by name."""
-    parts: dict[str, Any] = pipe.components
-    return {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
-
-
-def _open(name: str, part: torch.nn.Module) -> list[Wrap]:
-    encoder, decoder = getattr(part, "encoder", None), getattr(part, "decoder", None)
-    if not (hasattr(part, "decode") and isinstance(decoder, torch.nn.Module)):
-        cacheless = _kind(name) == "text" and _accepts(part.forward, "use_cache")
-        below = [wrap(part, "forward", _without_cache)] if cacheless else []
-        return [*below, make_batchable(part, "forward", _kind(name))]
-    if _accepts(decoder.forward, "feat_cache"):
-        # Video autoencoders keep state on the module between frames: only a whole decode is pure.
-        return [make_batchable(part, "decode", "image")]
-    halves = [half for half in (encoder, decoder) if isinstance(half, torch.nn.Module)]
-    return [make_batchable(half, "forward", "image") for half in halves]
-
-
-def _accepts(function: Callable[..., Any], name: str) -> bool:
-    return name in inspect.signature(function).parameters
-
-
-def _without_cache(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """A prompt's keys and values are never read again, and cannot be divided into rows."""
-    return original(*args, **{"use_cache": False, **kwargs})
-
-
-def _kind(name: str) -> str:
-    if name.startswith("text_encoder"):
-        return "text"
-    return "image" if name in ("image_encoder", "safety_checker") else "denoise"

@@ -7,12 +7,15 @@ of steps) on itself, so two calls at once would mix. A shallow copy with its own
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 
+from mindsd.errors import BrokenImage
 from mindsd.wrap import wrap
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
@@ -55,8 +58,10 @@ class ProgressBar:
 def own_copy(
     pipe: DiffusionPipeline,
     on_step: OnStep,
+    *,
     on_latents: OnLatents | None = None,
-    scheduler: SchedulerMixin | None = None,
+    generator: torch.Generator | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> DiffusionPipeline:
     """A copy of `pipe` for one request.
 
@@ -64,17 +69,27 @@ def own_copy(
         on_step: told after every denoising step.
         on_latents: told the latents after every scheduler step, in the pipeline's own layout: the
             estimate of the clean latents where the scheduler gives one, else the noisy ones.
-        scheduler: takes the place of a copy of the pipeline's own.
+        generator: the request's random numbers, for schedulers that draw some though their pipeline
+            passes them none; they would take the process's, which every request changes.
+        parts: components that take the place of the pipeline's own.
     """
-    mine = copy.copy(pipe)
+    mine, parts = copy.copy(pipe), parts or {}
     for name, part in vars(pipe).items():
         if isinstance(part, SchedulerMixin):
-            own = scheduler if scheduler and name == "scheduler" else copy.deepcopy(part)
+            own: Any = parts.get(name) or copy.deepcopy(part)
+            if generator is not None and "generator" in inspect.signature(own.step).parameters:
+                wrap(own, "step", partial(_draw_from, generator))
             if on_latents is not None:
-                _listen(own, on_latents)
+                wrap(own, "step", partial(_listen, on_latents))
             _set(mine, name, own)
         elif isinstance(part, DiffusionPipeline):  # pipelines of several stages hold one for each
-            _set(mine, name, own_copy(part, on_step, on_latents))
+            _set(mine, name, own_copy(part, on_step, on_latents=on_latents, generator=generator))
+        elif name in parts:
+            _set(mine, name, parts[name])
+        elif callable(getattr(part, "postprocess", None)):
+            checked = copy.copy(part)
+            wrap(checked, "postprocess", _refuse_nan)
+            _set(mine, name, checked)
 
     def progress_bar(iterable: Any = None, total: int | None = None) -> ProgressBar:
         return ProgressBar(on_step, iterable, total)
@@ -88,13 +103,31 @@ def _set(pipe: DiffusionPipeline, name: str, value: Any) -> None:
     object.__setattr__(pipe, name, value)
 
 
-def _listen(scheduler: SchedulerMixin, on_latents: OnLatents) -> None:
-    def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        told = result.values() if isinstance(result, dict) else result
-        values = [value for value in told if isinstance(value, torch.Tensor)]
-        clean = values[1] if len(values) > 1 and values[1].shape == values[0].shape else values[0]
-        on_latents(clean)
-        return result
+def _listen(on_latents: OnLatents, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    result = original(*args, **kwargs)
+    told = result.values() if isinstance(result, dict) else result
+    values = [value for value in told if isinstance(value, torch.Tensor)]
+    clean = values[1] if len(values) > 1 and values[1].shape == values[0].shape else values[0]
+    on_latents(clean)
+    return result
 
-    wrap(scheduler, "step", step)
+
+def _draw_from(
+    own: torch.Generator, original: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    given = inspect.signature(original).bind_partial(*args, **kwargs).arguments
+    if given.get("generator") is None:
+        kwargs["generator"] = own
+    return original(*args, **kwargs)
+
+
+def _refuse_nan(original: Callable[..., Any], image: Any, *args: Any, **kwargs: Any) -> Any:
+    """Values that are not numbers would be written as black."""
+    if isinstance(image, torch.Tensor) and not (finite := image.isfinite()).all():
+        wrong = int((~finite).sum())
+        raise BrokenImage(
+            f"{wrong} of {image.numel()} values of the decoded image are not numbers: "
+            f"{str(image.dtype).removeprefix('torch.')} overflowed or the weights are broken; "
+            "try dtype float32"
+        )
+    return original(image, *args, **kwargs)

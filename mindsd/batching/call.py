@@ -14,6 +14,7 @@ its items. Calls with equal keys whose EQUAL tensors are equal too can run as on
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,6 +22,8 @@ from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree  # diffusers and transformers register their outputs here
+
+from mindsd.batching.caps import Caps
 
 # Position tables: their first dimension counts tokens, and may equal the row count by accident.
 TABLES = frozenset({"img_ids", "txt_ids", "image_rotary_emb", "rotary_emb", "freqs_cis"})
@@ -43,14 +46,18 @@ class Batchable:
     Attributes:
         function: the method itself, without any wrap. It must be pure: same rows in, same rows out.
         kind: what it is for ("text", "denoise", "image"); the engine is fair between kinds.
+        name: what people call its module, for warnings.
         alone: set when its results turned out not to be rows; its calls are never stacked again.
-        caps: rows that a group of this key may have, learned when memory ran out.
+        proven: forms of calls (`Call.form`) whose stacked results were seen to equal those alone.
+        caps: rows that a group of one key may have, learned when a larger one failed.
     """
 
     function: Callable[..., Any]
     kind: str
+    name: str = "module"
     alone: bool = False
-    caps: dict[Hashable, int] = field(default_factory=dict)
+    proven: set[Hashable] = field(default_factory=set)
+    caps: Caps = field(default_factory=Caps)
     signature: inspect.Signature = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,23 +70,34 @@ class Call:
 
     Attributes:
         batchable: whose method was called.
-        bound: the arguments as the pipeline gave them.
         leaves, spec, roles: the arguments flattened, how to rebuild them, what each leaf is.
         rows: how many rows it brings.
+        device: where they are.
         key: equal for calls that may share a forward, as far as shapes and plain values tell.
     """
 
     batchable: Batchable
-    bound: inspect.BoundArguments
     leaves: list[Any]
     spec: pytree.TreeSpec
     roles: list[Role]
     rows: int
+    device: torch.device
     key: tuple[Any, ...]
 
+    @property
+    def form(self) -> Hashable:
+        """What the arguments are, whatever their sizes and values."""
+        return str(self.spec), tuple(self.roles)
+
     def run(self) -> Any:
-        """Exactly the call that the pipeline made."""
-        return self.batchable.function(*self.bound.args, **self.bound.kwargs)
+        """The call that the pipeline made, bit for bit."""
+        return self.apply(self.leaves)
+
+    def apply(self, leaves: list[Any]) -> Any:
+        """The method on these leaves, in containers of their own: some modules empty theirs."""
+        arguments = pytree.tree_unflatten(leaves, self.spec)
+        bound = inspect.BoundArguments(self.batchable.signature, OrderedDict(arguments))
+        return self.batchable.function(*bound.args, **bound.kwargs)
 
     def fits(self, other: Call) -> bool:
         """Whether two calls may share a forward."""
@@ -100,6 +118,7 @@ def read(batchable: Batchable, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if first is None or not (lists or _has_rows(first)) or len(first) == 0:
         return None
     rows = len(first)
+    device = first[0].device  # of a tensor's row or a list's first item
 
     def joined(node: Any) -> bool:
         return lists and isinstance(node, list) and len(node) == rows
@@ -110,9 +129,9 @@ def read(batchable: Batchable, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     paths, spec = pytree.tree_flatten_with_path(dict(bound.arguments), is_leaf=leaf)
     leaves = [found for _, found in paths]
     roles = [Role.ITEMS if joined(x) else _role(_names(path), x, rows) for path, x in paths]
-    facts = (_fact(leaf, role) for leaf, role in zip(leaves, roles, strict=True))
+    facts = (_fact(leaf, role, device) for leaf, role in zip(leaves, roles, strict=True))
     key = (id(batchable), str(spec), *facts)
-    return Call(batchable, bound, leaves, spec, roles, rows, key)
+    return Call(batchable, leaves, spec, roles, rows, device, key)
 
 
 def _names(path: tuple[Any, ...]) -> set[str]:
@@ -138,19 +157,19 @@ def _is_single(leaf: Any) -> bool:
     return isinstance(leaf, int | float) and not isinstance(leaf, bool)
 
 
-def spread(leaf: Any, rows: int) -> torch.Tensor:
-    """A time step as a tensor of [rows], of the dtype diffusers gives a plain number."""
+def spread(leaf: Any, rows: int, device: torch.device) -> torch.Tensor:
+    """A time step as a tensor of [rows], where they are, of the dtype diffusers gives a number."""
     if not isinstance(leaf, torch.Tensor):
         leaf = torch.tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else torch.int64)
-    return leaf.reshape(1).expand(rows)
+    return leaf.reshape(1).to(device).expand(rows)
 
 
-def _fact(leaf: Any, role: Role) -> Any:
-    """What must agree between two calls about this leaf."""
+def _fact(leaf: Any, role: Role, device: torch.device) -> Any:
+    """What must agree between two calls about this leaf; `device` is where their rows are."""
     if role is Role.ITEMS:
-        return role, frozenset(_fact(item, Role.EQUAL) for item in leaf)
+        return role, frozenset(_fact(item, Role.EQUAL, device) for item in leaf)
     if role is Role.SPREAD:
-        leaf = spread(leaf, 1)
+        leaf = spread(leaf, 1, device)
     if role is not Role.EQUAL:
         return Role.ROWS, leaf.dtype, leaf.device, tuple(leaf.shape[1:])
     if isinstance(leaf, torch.Tensor):

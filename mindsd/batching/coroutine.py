@@ -20,12 +20,13 @@ import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from mindsd.batching.call import Batchable, Call, read
-from mindsd.errors import Cancelled
+from mindsd.device import is_out_of_memory
+from mindsd.errors import Cancelled, OutOfMemory
 from mindsd.request import Done, Failed, Request
 from mindsd.wrap import Wrap, wrap
 
 
-def make_batchable(owner: object, method: str, kind: str) -> Wrap:
+def make_batchable(owner: object, method: str, kind: str, name: str = "module") -> Wrap:
     """Let every engine run `owner.method` for many requests at once.
 
     Called inside a request the method suspends it; called anywhere else it runs as always.
@@ -34,8 +35,9 @@ def make_batchable(owner: object, method: str, kind: str) -> Wrap:
         owner: a module; only this instance is touched.
         method: "forward", or the method that pipelines call ("decode").
         kind: "text", "denoise" or "image"; the engine is fair between kinds.
+        name: what people call it, for warnings.
     """
-    batchable = Batchable(getattr(owner, method), kind)
+    batchable = Batchable(getattr(owner, method), kind, name)
 
     def suspend(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         here = getcurrent()
@@ -135,4 +137,6 @@ def _tell(request: Request) -> Done | Failed:
         raise
     except BaseException as error:  # a tokenizer's panic or SystemExit is the request's own, too
         traceback.clear_frames(error.__traceback__)  # keeps the lines, lets the tensors go
+        if is_out_of_memory(error) and not isinstance(error, OutOfMemory):
+            return Failed(OutOfMemory(f"the request does not fit in memory even alone ({error})"))
         return Failed(error)

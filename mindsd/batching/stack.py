@@ -34,23 +34,22 @@ def run(calls: list[Call]) -> list[Any]:
     first = calls[0]
     columns = zip(*(call.leaves for call in calls), strict=True)
     roles = zip(*(call.roles for call in calls), strict=True)
-    leaves = [_join(column, role, counts) for column, role in zip(columns, roles, strict=True)]
-    arguments = pytree.tree_unflatten(leaves, first.spec)
-    return _divide(_apply(first, arguments), counts, lists=Role.ITEMS in first.roles)
+    leaves = [
+        _join(column, role, counts, first.device)
+        for column, role in zip(columns, roles, strict=True)
+    ]
+    return _divide(first.apply(leaves), counts, lists=Role.ITEMS in first.roles)
 
 
-def _apply(call: Call, arguments: dict[str, Any]) -> Any:
-    bound = type(call.bound)(call.batchable.signature, arguments)  # type: ignore[arg-type]
-    return call.batchable.function(*bound.args, **bound.kwargs)
-
-
-def _join(column: tuple[Any, ...], roles: tuple[Role, ...], counts: list[int]) -> Any:
+def _join(
+    column: tuple[Any, ...], roles: tuple[Role, ...], counts: list[int], device: torch.device
+) -> Any:
     if roles[0] is Role.EQUAL:
         return column[0]
     if roles[0] is Role.ITEMS:
         return [item for items in column for item in items]
     tensors = [
-        spread(leaf, rows) if role is Role.SPREAD else leaf
+        spread(leaf, rows, device) if role is Role.SPREAD else leaf
         for leaf, role, rows in zip(column, roles, counts, strict=True)
     ]
     return torch.cat(tensors)
@@ -72,7 +71,8 @@ def _split(leaf: Any, counts: list[int], total: int) -> list[Any]:
     if leaf is None:
         return [None] * len(counts)
     if isinstance(leaf, torch.Tensor) and leaf.ndim and leaf.shape[0] == total:
-        return list(leaf.split(counts))
+        # Copies: a view would keep the whole group's memory as long as one request keeps its rows.
+        return [rows.clone() for rows in leaf.split(counts)]
     if isinstance(leaf, list) and len(leaf) == total:
         ends = [sum(counts[: i + 1]) for i in range(len(counts))]
         return [leaf[end - count : end] for end, count in zip(ends, counts, strict=True)]

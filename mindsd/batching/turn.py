@@ -45,9 +45,7 @@ class Turn:
         self._wake(set(oldest))
         behind = min(oldest, key=lambda kind: (self.clocks[kind], oldest[kind].order))
         head = oldest[behind].call
-        return self._gather(
-            oldest[behind], waiting, min(rows, head.batchable.caps.get(head.key, rows))
-        )
+        return self._gather(oldest[behind], waiting, head.batchable.caps.rows(head.key, rows))
 
     def charge(self, kind: str, seconds: float) -> None:
         """Say how long a forward of this kind took."""

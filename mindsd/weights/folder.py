@@ -32,6 +32,11 @@ class ModelFolder:
     pipeline: str
     components: dict[str, tuple[str, str]]
 
+    @property
+    def weight(self) -> int:
+        """Bytes of weights in all."""
+        return sum(file.stat().st_size for file in self.path.rglob("*.safetensors"))
+
 
 def find_model(model: str | Path) -> ModelFolder:
     """The embedded model of this name, or the diffusers folder at this path.

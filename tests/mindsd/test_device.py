@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mindsd import device as device_module
 from mindsd.device import cpu_memory, find_device, why_absent
 from mindsd.errors import RequestError
 
@@ -35,3 +36,13 @@ def test_unknown_and_absent_devices_are_refused():
 def test_memory_is_counted_in_bytes():
     total, free = cpu_memory()
     assert total > 2**28 and 0 < free <= total
+
+
+def test_what_a_container_has_read_counts_as_free(tmp_path, monkeypatch):
+    total = cpu_memory()[0]
+    monkeypatch.setattr(device_module, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text(f"{2**30}\n")
+    (tmp_path / "memory.current").write_text(f"{2**30 - 2**20}\n")
+    assert cpu_memory() == (min(total, 2**30), 2**20)
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {2**27}\nactive_file 7\n")
+    assert cpu_memory() == (min(total, 2**30), 2**20 + 2**27)

@@ -9,7 +9,7 @@ import torch
 
 from mindsd.batching.coroutine import make_batchable
 from mindsd.engine import Engine, Limits
-from mindsd.errors import Cancelled, EngineClosed, QueueFull, RequestError
+from mindsd.errors import Cancelled, EngineClosed, OutOfMemory, QueueFull, RequestError
 from mindsd.request import Done, Need, Queued, Started, Step
 
 
@@ -224,6 +224,7 @@ def test_an_idle_engine_holds_nothing_of_what_it_ran(engine, module):
 
     requests = [engine.submit(body) for _ in range(6)]
     assert engine.drain(10) and engine.load() == (0, 0)
+    engine.submit(lambda request: None).result(10)  # now its thread has left the others' frames
     watched = [weakref.ref(request) for request in requests]
     del requests
     gc.collect()
@@ -302,3 +303,22 @@ def test_autocast_stays_with_the_request_that_entered_it(engine, module):
         request.result(10)
     engine.submit(outside).result(10)
     assert seen == [False] * 3
+
+
+def test_a_body_cannot_wait_for_another_request_of_its_engine(engine, module):
+    def body(request):
+        return engine.submit(lambda other: "never")
+
+    inner = engine.submit(body).result(10)
+    assert inner.result(10) == "never"  # from another thread it can
+    waiting = engine.submit(lambda request: engine.submit(lambda other: None).result(10))
+    with pytest.raises(RequestError, match="the thread that would run it is the one that waits"):
+        waiting.result(10)
+
+
+def test_memory_that_runs_out_in_a_body_is_said_by_name(engine, module):
+    def body(request):
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    with pytest.raises(OutOfMemory, match="80 GiB"):
+        engine.submit(body).result(10)

@@ -56,3 +56,10 @@ def test_follow_merges_what_was_told_before_and_after():
 def test_needs_are_checked():
     with pytest.raises(RequestError, match="rows >= 1"):
         Need(rows=0)
+
+
+def test_the_end_is_told_again_to_whoever_asks_later():
+    request = finished()
+    assert len(list(request.events())) == 3
+    assert [type(event) for _, event in follow([request])] == [Done]
+    assert [type(event) for _, event in follow([request])] == [Done]

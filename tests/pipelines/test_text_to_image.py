@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mindsd import TextToImage
+from mindsd import ImageToImage, TextToImage
 from mindsd.engine import Engine
+from mindsd.errors import EngineClosed
 from mindsd.pipelines.loading import load_model
 from mindsd.pipelines.parameters import ImageParameters
-from tests.zoo.cases import CASES, Case
+from tests.zoo.cases import CASES, Case, picture
 from tests.zoo.drawing import held, levels_apart, plain
 
 OUR_NAMES = {
@@ -84,19 +85,38 @@ def test_another_scheduler(name: str):
     assert levels_apart(image, plain(pipe, asked)) == 0
 
 
-def test_two_pipelines_share_one_engine():
-    case = CASES["sd"]
+def test_pipelines_of_one_model_share_its_engine_until_the_last_leaves():
+    case, shown = CASES["sd"], picture(1)
     loaded = load_model(case.pipe(), "cpu")
-    with Engine() as engine:
-        models = [TextToImage(loaded, engine), TextToImage(loaded, engine)]
-        with held(engine):
-            requests = [
-                model.submit(parameters(asked))
-                for model, asked in zip(models, case.asked()[:2], strict=True)
-            ]
-        images = [request.result(60) for request in requests]
-        for model in models:
-            model.close()
-    loaded.remove()
-    references = [plain(case.pipe(), asked) for asked in case.asked()[:2]]
+    first, second = TextToImage(loaded), ImageToImage(loaded)
+    assert first.engine is second.engine
+    asked = case.asked()[:2]
+    with held(first.engine):
+        requests = [first.submit(parameters(one)) for one in asked]
+        other = second.submit(ImageParameters("a cat", steps=3), image=shown)
+    images = [request.result(60) for request in requests]
+    other.result(60)
+    forwards = first.engine.counts.forwards["denoise"]
+    assert forwards < sum(one["num_inference_steps"] for one in asked) + 2
+    first.close()
+    first.close()
+    again = second("a cat", shown, steps=3, seed=0).images[0]  # still batchable, still running
+    assert second.engine.counts.forwards["denoise"] > forwards
+    second.close()
+    assert all("forward" not in vars(part) for part in (case.pipe().unet, case.pipe().vae.decoder))
+    references = [plain(case.pipe(), one) for one in asked]
     assert max(map(levels_apart, images, references)) <= 1
+    with pytest.raises(EngineClosed):
+        second("a cat", shown, steps=3)
+    with TextToImage(loaded) as third:  # a model can be used again
+        assert levels_apart(third.submit(parameters(asked[0])).result(60), references[0]) == 0
+    assert again.size == shown.size
+
+
+def test_several_models_share_an_engine_of_their_own():
+    case = CASES["sd"]
+    with Engine() as engine:
+        with TextToImage(load_model(case.pipe(), "cpu"), engine) as model:
+            image = model.submit(parameters(case.asked()[0])).result(60)
+        assert engine.submit(lambda request: "still running").result(10) == "still running"
+    assert levels_apart(image, plain(case.pipe(), case.asked()[0])) == 0

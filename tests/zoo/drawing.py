@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from mindsd.engine import Engine, Limits
-from mindsd.pipelines.loading import open_modules
+from mindsd.pipelines.modules import open_modules
 from mindsd.pipelines.own import own_copy
 from mindsd.request import Body, Request, Step
 
@@ -53,7 +53,7 @@ def _arguments(asked: Asked) -> dict[str, Any]:
 @contextmanager
 def engine_for(pipe: DiffusionPipeline, limits: Limits | None = None) -> Iterator[Engine]:
     """An engine with the pipeline's modules open to it; afterwards they are closed again."""
-    wraps = open_modules(pipe)
+    wraps = open_modules(pipe.components)
     try:
         with Engine(limits) as engine:
             yield engine

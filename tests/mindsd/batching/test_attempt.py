@@ -1,5 +1,7 @@
 """A group that fails is halved; only the culprit hears of it."""
 
+import math
+
 import pytest
 import torch
 
@@ -55,9 +57,9 @@ def test_memory_that_runs_out_costs_a_smaller_group_not_a_result(message):
     calls = group(module, [1, 2, 3, 4])
     outcomes = attempt(calls, forwards.append)
     assert [o.value[0, 0].item() for o in outcomes] == [2, 4, 6, 8]
-    assert module.sizes == [4, 2, 2]
+    assert module.sizes == [4, 2, 1, 2]  # the one alone proves that the stacked rows are right
     assert [len(done) for done in forwards] == [2, 2]
-    assert calls[0].batchable.caps == {calls[0].key: 2}
+    assert calls[0].batchable.caps.rows(calls[0].key, 32) == 2
 
 
 def test_one_call_that_does_not_fit_alone_is_told_so():
@@ -68,6 +70,49 @@ def test_one_call_that_does_not_fit_alone_is_told_so():
 
 def test_results_that_are_not_rows_make_every_call_run_alone_from_then_on():
     batchable = Batchable(lambda sample: sample.sum(), "denoise")
-    outcomes = attempt(calls_of(batchable, [1, 2, 3]), lambda calls: None)
+    with pytest.warns(RuntimeWarning, match="cannot be divided into 3 rows"):
+        outcomes = attempt(calls_of(batchable, [1, 2, 3]), lambda calls: None)
     assert [outcome.value.item() for outcome in outcomes] == [2, 4, 6]
     assert batchable.alone
+
+
+def test_rows_that_know_of_each_other_make_every_call_run_alone_from_then_on():
+    batchable = Batchable(lambda sample: sample - sample.mean(0), "denoise", name="unet")
+    with pytest.warns(RuntimeWarning, match="unet cannot serve several requests in one forward"):
+        outcomes = attempt(calls_of(batchable, [1, 2, 3]), lambda calls: None)
+    assert [outcome.value.abs().max().item() for outcome in outcomes] == [0, 0, 0]
+    calls = calls_of(batchable, [1, 2])
+    assert batchable.alone and not calls[0].fits(calls[1])
+
+
+def test_a_form_is_proven_once():
+    module = Module()
+    batchable = Batchable(module.forward, "denoise")
+    for values in ([1, 2, 3], [4, 5], [6, 7, 8]):
+        attempt(calls_of(batchable, values), lambda calls: None)
+    assert module.sizes == [3, 1, 2, 3]
+
+
+def test_a_poisoned_row_proves_nothing():
+    batchable = Batchable(lambda sample: sample * 2, "denoise")
+    attempt(calls_of(batchable, [math.nan, 1]), lambda calls: None)
+    assert not batchable.alone and not batchable.proven
+
+
+def test_a_group_that_fails_though_its_calls_do_not_is_not_tried_again():
+    module = Module(limit=1, message="this kernel takes one row")
+    batchable, forwards = Batchable(module.forward, "denoise"), []
+    outcomes = attempt(calls_of(batchable, [1, 2, 3]), forwards.append)
+    assert [o.value[0, 0].item() for o in outcomes] == [2, 4, 6]
+    assert batchable.caps.rows(calls_of(batchable, [1])[0].key, 32) == 1
+
+
+def test_an_error_of_one_call_caps_nothing():
+    calls = group(Module(), [1, -2, 3, 4])
+    attempt(calls, lambda calls: None)
+    assert calls[0].batchable.caps.rows(calls[0].key, 32) == 32
+
+
+def test_what_a_call_gets_back_keeps_no_other_rows_alive():
+    outcomes = attempt(group(Module(), [1, 2, 3, 4]), lambda calls: None)
+    assert all(o.value.untyped_storage().nbytes() == o.value.nbytes for o in outcomes)

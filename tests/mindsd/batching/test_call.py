@@ -1,8 +1,9 @@
 """Which argument is a row, which is spread, which must be equal."""
 
 import torch
+from torch.utils import _pytree as pytree
 
-from mindsd.batching.call import Batchable, Role, read
+from mindsd.batching.call import Batchable, Role, read, spread
 
 
 def denoise(sample, timestep, text, scale=1.0, img_ids=None, residuals=None, extra=None):
@@ -21,7 +22,7 @@ TEXT = torch.zeros(2, 7, 32)
 
 
 def roles(found):
-    return dict(zip(found.bound.arguments, found.roles, strict=True))
+    return pytree.tree_unflatten(found.roles, found.spec)
 
 
 def test_rows_are_told_by_the_first_argument():
@@ -78,6 +79,20 @@ def test_models_that_take_lists_have_one_item_per_row():
     swapped = call(items, torch.zeros(2), [torch.zeros(9, 32), torch.zeros(5, 32)])
     other = call(items, torch.zeros(2), [torch.zeros(9, 32), torch.zeros(9, 32)])
     assert found.fits(swapped) and not found.fits(other)
+
+
+def test_a_module_that_empties_its_lists_does_so_to_a_copy():
+    def empty(sample, residuals):
+        return sample + residuals.pop()
+
+    found = read(Batchable(empty, "denoise"), (X, [X + 1]), {})
+    assert found is not None
+    assert all(torch.equal(found.run(), X + 1) for _ in range(2))
+
+
+def test_a_time_step_goes_where_the_rows_are():
+    where = torch.device("meta")
+    assert spread(981, 2, where).device == spread(T, 2, where).device == where
 
 
 def test_a_call_without_rows_is_not_one():

@@ -35,7 +35,7 @@ def test_a_group_stays_within_the_rows_but_always_has_one():
 
 def test_rows_that_once_ran_out_of_memory_are_remembered():
     waiters = [waiter(i, size=99) for i in range(5)]
-    KINDS["denoise"].caps[waiters[0].call.key] = 4
+    KINDS["denoise"].caps.failed(waiters[0].call.key, 4)
     assert Turn().choose(waiters, rows=32) == waiters[:2]
 
 

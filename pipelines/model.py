@@ -1,0 +1,109 @@
+"""A loaded model: its pipeline, opened to one engine for as long as somebody uses it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffusers import DiffusionPipeline
+
+from mindsd.attention.for_diffusers import Attached, attach
+from mindsd.attention.registry import default_registry
+from mindsd.device import Device
+from mindsd.engine import Engine, Limits
+from mindsd.errors import RequestError
+from mindsd.pipelines.modules import modules, open_modules
+from mindsd.pipelines.precision import Precisions, upcast_copy
+from mindsd.wrap import Wrap
+
+MEMORY_SHARE = 0.8  # of what is free when the model gets its engine
+ATTENTION = ("auto", "off")
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A diffusers pipeline whose heavy modules many requests share, and the engine they share.
+
+    Several `TextToImage`, `ImageToImage` and `Inpaint` may be made on one. The first to come opens
+    the modules and starts the engine; the last to leave stops it and gives the pipeline back as
+    diffusers made it.
+
+    Attributes:
+        name: what people call it.
+        pipe: the diffusers pipeline; requests use copies of it and share its weights.
+        device: where it lives.
+        attention: "auto" puts our attention on it where that outdoes torch's, "off" never.
+        attached: our attention, while it is on.
+    """
+
+    name: str
+    pipe: DiffusionPipeline
+    device: Device
+    attention: str = "auto"
+    attached: Attached | None = None
+    _users: int = 0
+    _engine: Engine | None = None
+    _wraps: list[Wrap] = field(default_factory=list)
+    _upcast: Any = None  # the autoencoder in float32, for pipelines that move it there and back
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        if self.attention not in ATTENTION:
+            choices = ", ".join(ATTENTION)
+            raise RequestError(f"unknown attention {self.attention!r}; choose {choices}")
+
+    def join(self, guest: Engine | None = None) -> Engine:
+        """The engine to use until `leave`: the given one, else the model's own."""
+        with self._lock:
+            if self._users == 0:
+                self._open()
+            self._users += 1
+            if guest is not None:
+                return guest
+            if self._engine is None:
+                budget = int(MEMORY_SHARE * self.device.free())
+                self._engine = Engine(Limits(memory=max(budget, 1)))
+            return self._engine
+
+    def leave(self) -> None:
+        """One user less; the last one closes the model's own engine."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                engine.close()
+            self._close()
+
+    def own_parts(self) -> dict[str, Any]:
+        """The components that each request needs one of its own of, instead of the shared ones."""
+        if self._upcast is None:
+            return {}
+        return {"vae": Precisions(self._shared("vae"), self._upcast)}
+
+    def _open(self) -> None:
+        self._upcast = upcast_copy(self.pipe)
+        self._wraps = open_modules(self.pipe.components)
+        if self._upcast is not None:
+            self._wraps += open_modules({"vae": self._upcast})
+        self.attached = self._attach()
+
+    def _close(self) -> None:
+        if self.attached is not None:
+            self.attached.remove()
+        for own in reversed(self._wraps):
+            own.remove()
+        self.attached, self._upcast = None, None
+        self._wraps.clear()
+
+    def _attach(self) -> Attached | None:
+        if self.attention == "off":
+            return None
+        registry, device = default_registry(), self.device.torch
+        dtype = next(next(iter(modules(self.pipe.components).values())).parameters()).dtype
+        return attach(self.pipe, registry) if registry.outdoes_torch(device, dtype) else None
+
+    def _shared(self, name: str) -> Any:
+        return self.pipe.components[name]

@@ -1,0 +1,50 @@
+"""A pipeline's heavy modules, made batchable; the pipeline class need not be known."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from mindsd.batching.coroutine import make_batchable
+from mindsd.wrap import Wrap, wrap
+
+
+def open_modules(components: Mapping[str, Any]) -> list[Wrap]:
+    """Make every component that holds weights batchable; remove the wraps in reversed order."""
+    return [own for name, part in modules(components).items() for own in _open(name, part)]
+
+
+def modules(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
+    """The components that hold weights, by name."""
+    return {name: part for name, part in components.items() if isinstance(part, torch.nn.Module)}
+
+
+def _open(name: str, part: torch.nn.Module) -> list[Wrap]:
+    encoder, decoder = getattr(part, "encoder", None), getattr(part, "decoder", None)
+    if not (hasattr(part, "decode") and isinstance(decoder, torch.nn.Module)):
+        cacheless = _kind(name) == "text" and _accepts(part.forward, "use_cache")
+        below = [wrap(part, "forward", _without_cache)] if cacheless else []
+        return [*below, make_batchable(part, "forward", _kind(name), name)]
+    if _accepts(decoder.forward, "feat_cache"):
+        # Video autoencoders keep state on the module between frames: only a whole decode is pure.
+        return [make_batchable(part, "decode", "image", name)]
+    halves = [half for half in (encoder, decoder) if isinstance(half, torch.nn.Module)]
+    return [make_batchable(half, "forward", "image", name) for half in halves]
+
+
+def _accepts(function: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(function).parameters
+
+
+def _without_cache(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A prompt's keys and values are never read again, and cannot be divided into rows."""
+    return original(*args, **{"use_cache": False, **kwargs})
+
+
+def _kind(name: str) -> str:
+    if name.startswith("text_encoder"):
+        return "text"
+    return "image" if name in ("image_encoder", "safety_checker") else "denoise"
