@@ -39,7 +39,8 @@ def draw(order: Order, output: OutputFolder, reporter: Reporter, interrupt: Inte
         OutputError: the disk is full; says how much was written before.
         KeyboardInterrupt: a signal came before drawing began.
     """
-    with _kind(order).load(order.model, device=order.device, dtype=order.dtype) as pipeline:
+    where = {"device": order.device, "dtype": order.dtype, "attention": order.attention}
+    with _kind(order).load(order.model, **where) as pipeline:
         interrupt.check()
         drawing = Drawing(pipeline, order, output, reporter)
         reporter.loaded(drawing.place, drawing.tally)

@@ -14,6 +14,7 @@ import torch
 
 import mindsd
 from mindsd.device import KINDS, find_device, why_absent
+from mindsd.pipelines.loading import SMALL_MODEL, fast_dtype
 from mindsd.weights.embedded import embedded
 
 LIBRARIES = ("torch", "diffusers", "transformers", "torch_npu", "xformers")
@@ -26,6 +27,7 @@ class Seen:
     Attributes:
         dtype: what "auto" picks there.
         free, total: bytes of memory.
+        small_dtype: what "auto" picks there for a small model.
     """
 
     kind: str
@@ -35,6 +37,7 @@ class Seen:
     features: tuple[str, ...] = ()
     free: int = 0
     total: int = 0
+    small_dtype: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,5 +87,5 @@ def _see(kind: str) -> Seen:
     if absent is not None:
         return Seen(kind, absent)
     found = find_device(kind)
-    dtype = str(found.dtype).removeprefix("torch.")
-    return Seen(kind, None, found.name, dtype, found.features, found.free(), found.total)
+    dtype, small = (str(d).removeprefix("torch.") for d in (found.dtype, fast_dtype(found, 0)))
+    return Seen(kind, None, found.name, dtype, found.features, found.free(), found.total, small)

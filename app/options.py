@@ -49,6 +49,7 @@ class Order:
     strength: float | None = None
     device: str = "auto"
     dtype: str = "auto"
+    attention: str = "auto"
     preview_every: int = 0
 
     def __post_init__(self) -> None:

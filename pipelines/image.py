@@ -160,6 +160,8 @@ class ImagePipeline:
     def _notices(self, parameters: ImageParameters) -> list[str]:
         """What the caller should know though the image is drawn."""
         found = self.arguments.notices(parameters)
+        if "generator" not in self.arguments.accepted:
+            found.append(f"{type(self.pipe).__name__} takes no generator: the seed says nothing")
         reason = why_solo(self.pipe, parameters.options)
         if reason is not None:
             found.append(f"it is drawn alone, not batched with other requests: {reason}")

@@ -59,7 +59,10 @@ def _describe(seen: Seen) -> str:
         return f"none: {seen.absent}"
     features = ", ".join(seen.features) or "none that matter"
     memory = f"{seen.free / GIB:.1f} of {seen.total / GIB:.1f} GiB free"
-    return f"{seen.name}\n{memory}; features: {features}; --dtype auto is {seen.dtype}"
+    dtype = seen.dtype
+    if seen.small_dtype != dtype:
+        dtype += f", and {seen.small_dtype} for small models"
+    return f"{seen.name}\n{memory}; features: {features}; --dtype auto is {dtype}"
 
 
 def _answer_table(answers: list[Answer]) -> Table:

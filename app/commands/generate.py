@@ -59,6 +59,9 @@ def generate(
     ),
     device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
+    ] = "auto",
     preview_every: Annotated[
         int, typer.Option(metavar="K", help="Save a rough picture every K steps.")
     ] = 0,
@@ -87,6 +90,7 @@ def generate(
             strength=strength,
             device=device,
             dtype=dtype,
+            attention=attention,
             preview_every=preview_every,
         )
         raise typer.Exit(_run(order, OutputFolder(output), reporter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +110,10 @@ def test_a_request_that_does_not_fit_alone_says_so_and_the_engine_goes_on():
         ({"scheduler": "FastScheduler"}, "'FastScheduler' does not fit"),
         ({"strength": 0.5}, "StableDiffusionPipeline does not take strength"),
         ({"options": {"colour": "red"}}, "StableDiffusionPipeline does not take colour"),
+        ({"options": {"output_type": "latent"}}, "options cannot set output_type: mindsd does"),
+        ({"options": {"num_inference_steps": 0}}, "say steps=0 instead"),
+        ({"options": {"guidance_scale": math.nan}}, "say guidance=nan instead"),
+        ({"options": {"eta": math.nan}}, "option eta must be a finite number"),
     ],
     ids=str,
 )

@@ -113,4 +113,13 @@ def test_a_picture_of_an_odd_size_is_refused_and_another_size_resizes_it():
         with pytest.raises(RequestError, match="30x45"):
             model("a cat", odd, steps=2)
         image = model("a cat", odd, steps=2, width=40, height=48).images[0]
+        assert model.complete(ImageParameters("a cat", width=64), odd).height == 96  # its shape
+        assert model.complete(ImageParameters("a cat", height=96), odd).width == 64
     assert image.size == (40, 48)
+
+
+def test_a_strength_of_less_than_one_step_is_refused():
+    with ImageToImage.load(CASES["sd"].pipe(), device="cpu") as model:
+        with pytest.raises(RequestError, match="strength 0.1 of 5 steps is less than one step"):
+            model("a cat", picture(1), steps=5, strength=0.1)
+        model("a cat", picture(1), steps=5, strength=0.2)  # as the message says

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mindsd.device import Device
 from mindsd.errors import MindsdError, ModelError, RequestError
-from mindsd.pipelines.loading import load_model
+from mindsd.pipelines.loading import SMALL_MODEL, fast_dtype, load_model
 from tests.zoo.cases import CASES
 from tests.zoo.drawing import distance, plain, together
 
@@ -54,6 +55,8 @@ def test_dtype_and_device_are_those_asked(folder: Path):
         ({"device": "abacus"}, "unknown device 'abacus'"),
         ({"device": "npu"}, "torch_npu is not installed"),
         ({"dtype": "float8"}, "unknown dtype 'float8'"),
+        ({"dtype": "bfloat16"}, r"the pipeline is in float32, not bfloat16; .* pipe.to\(torch.b"),
+        ({"attention": "fast"}, "unknown attention 'fast'"),
     ],
     ids=str,
 )
@@ -107,3 +110,10 @@ def refuse(model: Any, error: type[MindsdError], said: str, **wishes: str) -> No
     with pytest.raises(error, match=said) as refused:
         load_model(model, **wishes)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_small_models_stay_in_float32_on_a_cpu():
+    cpu = Device("cpu", "any", torch.bfloat16, 2**34)
+    gpu = Device("cuda", "any", torch.bfloat16, 2**34)
+    assert fast_dtype(cpu, SMALL_MODEL - 1) == torch.float32
+    assert fast_dtype(cpu, SMALL_MODEL) == fast_dtype(gpu, 0) == torch.bfloat16

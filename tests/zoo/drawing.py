@@ -101,6 +101,6 @@ def levels_apart(picture: Image.Image, reference: torch.Tensor) -> int:
 
     Float rounding within the tolerance can move a pixel by one level.
     """
-    levels = (reference.permute(1, 2, 0).numpy() * 255).round().astype(int)
+    levels = (reference.permute(1, 2, 0).float().numpy() * 255).round().astype(int)
     assert picture.mode == "RGB" and levels.shape == (picture.height, picture.width, 3)
     return int(np.abs(np.asarray(picture).astype(int) - levels).max())
