@@ -14,7 +14,7 @@ import torch
 
 import mindsd
 from mindsd.device import KINDS, find_device, why_absent
-from mindsd.pipelines.loading import SMALL_MODEL, fast_dtype
+from mindsd.pipelines.loading import fast_dtype
 from mindsd.weights.embedded import embedded
 
 LIBRARIES = ("torch", "diffusers", "transformers", "torch_npu", "xformers")
