@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,10 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from mindsd.engine import Engine
-from mindsd.errors import ModelError
+from mindsd.errors import ModelError, RequestError
+from mindsd.pipelines.accelerate import check
 from mindsd.pipelines.arguments import Arguments
+from mindsd.pipelines.guidance import find_guidance
 from mindsd.pipelines.loading import load_model
 from mindsd.pipelines.model import LoadedModel
 from mindsd.pipelines.own import own_copy
@@ -24,6 +27,7 @@ from mindsd.pipelines.preview import LatentToRGB, fit
 from mindsd.pipelines.size import sized
 from mindsd.pipelines.solo import why_solo
 from mindsd.request import Need, Notice, Preview, Request, Step
+from mindsd.stepcache.trajectory import Trajectory, following
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class ImagePipeline:
         opened = {name: read_picture(picture) for name, picture in pictures.items()}
         whole = self.complete(parameters, next(iter(opened.values()), None))
         assert whole.width and whole.height
+        self._check(whole)
         size = (whole.width, whole.height)
         given = self.arguments.of(whole)
         given |= {name: fit_picture(picture, size) for name, picture in opened.items()}
@@ -155,13 +160,41 @@ class ImagePipeline:
         )
         fixed = {"generator": generator, "return_dict": False}
         taken = {name: value for name, value in fixed.items() if name in self.arguments.accepted}
-        return first_image(mine(**given, **taken))
+        with self._accelerated(mine, parameters):
+            return first_image(mine(**given, **taken))
+
+    def _accelerated(self, mine: Any, parameters: ImageParameters) -> AbstractContextManager[None]:
+        """The request's own trajectory, where it is to do less."""
+        if parameters.acceleration.is_plain:
+            return nullcontext()
+        return following(
+            Trajectory(
+                mine.scheduler,
+                parameters.acceleration,
+                find_guidance(type(self.pipe)),
+                seed=parameters.seed,
+                expected_images=1,
+            )
+        )
+
+    def _check(self, parameters: ImageParameters) -> None:
+        """Refuse an acceleration that this model cannot have."""
+        if parameters.acceleration.is_plain:
+            return
+        reason = why_solo(self.pipe, parameters.options)
+        if reason is not None:
+            raise RequestError(f"no acceleration where {reason}; leave it out")
+        check(self.pipe, self.model.denoisers, parameters.acceleration)
 
     def _notices(self, parameters: ImageParameters) -> list[str]:
         """What the caller should know though the image is drawn."""
         found = self.arguments.notices(parameters)
         if "generator" not in self.arguments.accepted:
             found.append(f"{type(self.pipe).__name__} takes no generator: the seed says nothing")
+        steps = parameters.steps or self.arguments.default("num_inference_steps") or 0
+        cache = parameters.acceleration.step_cache
+        if cache is not None and steps < cache.least:
+            found.append(f"nothing is cached between fewer than {cache.least} steps")
         reason = why_solo(self.pipe, parameters.options)
         if reason is not None:
             found.append(f"it is drawn alone, not batched with other requests: {reason}")

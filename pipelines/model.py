@@ -13,8 +13,11 @@ from mindsd.attention.registry import default_registry
 from mindsd.device import Device
 from mindsd.engine import Engine, Limits
 from mindsd.errors import RequestError
-from mindsd.pipelines.modules import modules, open_modules
+from mindsd.pipelines.modules import find_denoisers, modules, open_modules
 from mindsd.pipelines.precision import Precisions, upcast_copy
+from mindsd.stepcache.calls import follow_calls
+from mindsd.stepcache.denoiser import Denoiser
+from mindsd.stepcache.trajectory import present_trajectory
 from mindsd.wrap import Wrap
 
 MEMORY_SHARE = 0.8  # of what is free when the model gets its engine
@@ -35,6 +38,7 @@ class LoadedModel:
         device: where it lives.
         attention: "auto" puts our attention on it where that outdoes torch's, "off" never.
         attached: our attention, while it is on.
+        denoisers: the modules that steps are made with, ready to do less, while it is open.
     """
 
     name: str
@@ -42,6 +46,7 @@ class LoadedModel:
     device: Device
     attention: str = "auto"
     attached: Attached | None = None
+    denoisers: dict[str, Denoiser] = field(default_factory=dict)
     _users: int = 0
     _engine: Engine | None = None
     _wraps: list[Wrap] = field(default_factory=list)
@@ -85,7 +90,10 @@ class LoadedModel:
 
     def _open(self) -> None:
         self._upcast = upcast_copy(self.pipe)
+        steppers = find_denoisers(self.pipe.components)
+        self.denoisers = {name: Denoiser(module) for name, module in steppers.items()}
         self._wraps = open_modules(self.pipe.components)
+        self._wraps += [follow_calls(own, present_trajectory) for own in steppers.values()]
         if self._upcast is not None:
             self._wraps += open_modules({"vae": self._upcast})
         self.attached = self._attach()
@@ -95,8 +103,11 @@ class LoadedModel:
             self.attached.remove()
         for own in reversed(self._wraps):
             own.remove()
+        for denoiser in self.denoisers.values():
+            denoiser.remove()
         self.attached, self._upcast = None, None
         self._wraps.clear()
+        self.denoisers.clear()
 
     def _attach(self) -> Attached | None:
         if self.attention == "off":

@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
+from mindsd.batching.call import TIMES
 from mindsd.batching.coroutine import make_batchable
 from mindsd.wrap import Wrap, wrap
+
+HELPERS = ("ControlNet", "Adapter")  # called once a step too, but only to advise the denoiser
 
 
 def open_modules(components: Mapping[str, Any]) -> list[Wrap]:
@@ -20,6 +23,17 @@ def open_modules(components: Mapping[str, Any]) -> list[Wrap]:
 def modules(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
     """The components that hold weights, by name."""
     return {name: part for name, part in components.items() if isinstance(part, torch.nn.Module)}
+
+
+def find_denoisers(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
+    """The modules that are called once a step and make the prediction, by name."""
+    return {
+        name: part
+        for name, part in modules(components).items()
+        if _kind(name) == "denoise"
+        and not any(word in type(part).__name__ for word in HELPERS)
+        and any(_accepts(part.forward, time) for time in TIMES)
+    }
 
 
 def _open(name: str, part: torch.nn.Module) -> list[Wrap]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
+from mindsd.config import PLAIN, Acceleration, speed_named
 from mindsd.errors import RequestError
 
 MAX_STEPS = 1000  # diffusion models are trained on 1000 time steps
@@ -27,6 +28,7 @@ class ImageParameters:
         width, height: pixels.
         strength: how much of the given image is drawn anew, above 0 to 1 (image-to-image, inpaint).
         scheduler: name of a diffusers scheduler class, e.g. "EulerDiscreteScheduler".
+        acceleration: what is left out to be faster; nothing by default.
         options: further arguments of the model's own pipeline, by their diffusers names.
     """
 
@@ -39,6 +41,7 @@ class ImageParameters:
     height: int | None = None
     strength: float | None = None
     scheduler: str | None = None
+    acceleration: Acceleration = PLAIN
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,13 +55,15 @@ class ImageParameters:
         _check_real("strength", self.strength, 0.0, 1.0)
         if self.strength == 0:
             raise RequestError("strength 0 would return the image as it is; use above 0 up to 1")
+        if not isinstance(self.acceleration, Acceleration):
+            raise RequestError(f"an acceleration is an Acceleration, got {self.acceleration!r}")
 
 
 class Wishes(TypedDict, total=False):
     """Keyword arguments of the image pipelines: fields of `ImageParameters`, and for several images
 
     images_per_prompt: how many of each prompt, at least 1; seed: of the first image, the others
-    count up from it; drawn at random when it is left out.
+    count up from it; drawn at random when it is left out; speed: an acceleration by name.
     """
 
     negative_prompt: str | None
@@ -69,6 +74,8 @@ class Wishes(TypedDict, total=False):
     height: int | None
     strength: float | None
     scheduler: str | None
+    acceleration: Acceleration | None
+    speed: str | None
     options: Mapping[str, Any]
     images_per_prompt: int
 
@@ -81,13 +88,20 @@ def several(prompts: str | Sequence[str], **wishes: Unpack[Wishes]) -> list[Imag
     """
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     each, seed = wishes.pop("images_per_prompt", 1), wishes.pop("seed", None)
+    speed, acceleration = wishes.pop("speed", None), wishes.pop("acceleration", None)
+    if speed is not None and acceleration is not None:
+        raise RequestError("say an acceleration or a speed, one of the two")
+    chosen = acceleration or (PLAIN if speed is None else speed_named(speed))
     if not texts:
         raise RequestError("the list of prompts is empty; give at least one prompt")
     _check_whole("images per prompt", each, 1, 2**16)
     first = secrets.randbelow(2**32) if seed is None else seed
     _check_whole("seed", first, 0, MAX_SEED)
     repeated = [text for text in texts for _ in range(each)]
-    return [ImageParameters(text, seed=first + i, **wishes) for i, text in enumerate(repeated)]  # pyright: ignore
+    return [
+        ImageParameters(text, seed=first + i, acceleration=chosen, **wishes)  # pyright: ignore
+        for i, text in enumerate(repeated)
+    ]
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -30,9 +30,10 @@ def attempt(calls: list[Call], on_forward: OnForward) -> list[Outcome]:
     """
     batchable, key = calls[0].batchable, calls[0].key
     try:
-        results = stack.run(calls)
+        results, forward = stack.run(calls)
         if len(calls) > 1 and not proof.holds(calls[0], results[0]):
             raise stack.NotRows("its rows depend on each other")
+        forward.commit()
         on_forward(calls)
         batchable.caps.went_well(key, sum(call.rows for call in calls))
         return [Outcome(value) for value in results]

@@ -24,6 +24,7 @@ import torch
 from torch.utils import _pytree as pytree  # diffusers and transformers register their outputs here
 
 from mindsd.batching.caps import Caps
+from mindsd.batching.rows import present_tag
 
 # Position tables: their first dimension counts tokens, and may equal the row count by accident.
 TABLES = frozenset({"img_ids", "txt_ids", "image_rotary_emb", "rotary_emb", "freqs_cis"})
@@ -74,6 +75,7 @@ class Call:
         rows: how many rows it brings.
         device: where they are.
         key: equal for calls that may share a forward, as far as shapes and plain values tell.
+        tag: what the request made it carry (rows.py); its `group`, if any, is part of the key.
     """
 
     batchable: Batchable
@@ -83,6 +85,7 @@ class Call:
     rows: int
     device: torch.device
     key: tuple[Any, ...]
+    tag: Any = None
 
     @property
     def form(self) -> Hashable:
@@ -94,10 +97,18 @@ class Call:
         return self.apply(self.leaves)
 
     def apply(self, leaves: list[Any]) -> Any:
-        """The method on these leaves, in containers of their own: some modules empty theirs."""
-        arguments = pytree.tree_unflatten(leaves, self.spec)
-        bound = inspect.BoundArguments(self.batchable.signature, OrderedDict(arguments))
-        return self.batchable.function(*bound.args, **bound.kwargs)
+        """The method on these leaves."""
+        args, kwargs = self._arguments(leaves)
+        return self.batchable.function(*args, **kwargs)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call's arguments, in containers of their own: some modules empty theirs."""
+        return self._arguments(self.leaves)
+
+    def _arguments(self, leaves: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        named = OrderedDict(pytree.tree_unflatten(leaves, self.spec))
+        bound = inspect.BoundArguments(self.batchable.signature, named)
+        return bound.args, bound.kwargs
 
     def fits(self, other: Call) -> bool:
         """Whether two calls may share a forward."""
@@ -130,8 +141,9 @@ def read(batchable: Batchable, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     leaves = [found for _, found in paths]
     roles = [Role.ITEMS if joined(x) else _role(_names(path), x, rows) for path, x in paths]
     facts = (_fact(leaf, role, device) for leaf, role in zip(leaves, roles, strict=True))
-    key = (id(batchable), str(spec), *facts)
-    return Call(batchable, leaves, spec, roles, rows, device, key)
+    tag = present_tag()
+    key = (id(batchable), str(spec), getattr(tag, "group", None), *facts)
+    return Call(batchable, leaves, spec, roles, rows, device, key, tag)
 
 
 def _names(path: tuple[Any, ...]) -> set[str]:

@@ -9,25 +9,72 @@ A group of one runs exactly the call that was made: alone, nothing differs from 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 from mindsd.batching.call import Call, Role, spread
+from mindsd.batching.rows import Forward, running
 
 
 class NotRows(Exception):
     """A result cannot be divided among the calls; each must run alone."""
 
 
-def run(calls: list[Call]) -> list[Any]:
-    """Run calls that fit each other; one result for each, in order.
+def run(calls: list[Call]) -> tuple[list[Any], Forward]:
+    """Run calls that fit each other: one result for each, in order, and what is to be committed.
 
     Raises:
         NotRows: several calls ran as one but the result is not one row for each row that went in.
         Exception: whatever the module raised.
     """
+    with running([(call.tag, call.rows) for call in calls]) as forward:
+        return _run(calls), forward
+
+
+def take(call: Call, rows: list[int]) -> Call:
+    """The same call for some of its rows only; exactly the call itself when it is all of them."""
+    if rows == list(range(call.rows)):
+        return call
+    leaves = [_pick(leaf, role, rows) for leaf, role in zip(call.leaves, call.roles, strict=True)]
+    return replace(call, leaves=leaves, rows=len(rows))
+
+
+def merge(results: list[Any], parts: list[list[int]]) -> Any:
+    """One result again from the results of parts: part i computed the rows `parts[i]`.
+
+    Raises:
+        NotRows: a result is not one row for each row that went in.
+    """
+    kept = [(result, part) for result, part in zip(results, parts, strict=True) if part]
+    if len(kept) == 1:
+        return kept[0][0]
+    flat = [pytree.tree_flatten(result) for result, _ in kept]
+    order = [row for _, part in kept for row in part]
+    places = sorted(range(len(order)), key=order.__getitem__)
+    columns = zip(*(leaves for leaves, _ in flat), strict=True)
+    counts = [len(part) for _, part in kept]
+    return pytree.tree_unflatten([_gather(c, counts, places) for c in columns], flat[0][1])
+
+
+def _pick(leaf: Any, role: Role, rows: list[int]) -> Any:
+    if role is Role.ITEMS:
+        return [leaf[row] for row in rows]
+    return leaf[rows] if role is Role.ROWS else leaf
+
+
+def _gather(column: tuple[Any, ...], counts: list[int], places: list[int]) -> Any:
+    if all(leaf is None for leaf in column):
+        return None
+    sizes = [leaf.shape[0] if isinstance(leaf, torch.Tensor) else -1 for leaf in column]
+    if sizes != counts:
+        raise NotRows(f"results of {sizes} rows cannot be merged for {counts}")
+    return torch.cat(column)[places]
+
+
+def _run(calls: list[Call]) -> list[Any]:
     if len(calls) == 1:
         return [calls[0].run()]
     counts = [call.rows for call in calls]

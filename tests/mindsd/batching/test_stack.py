@@ -20,7 +20,7 @@ def scale(sample, timestep):
 
 def test_each_call_gets_its_own_rows_with_its_own_time_step():
     group = calls(scale, (torch.ones(2, 3), torch.tensor(5)), (torch.ones(1, 3), torch.tensor([7])))
-    first, second = run(group)
+    (first, second), _ = run(group)
     assert isinstance(first, UNet2DConditionOutput)
     assert torch.equal(first.sample, torch.full((2, 3), 5))
     assert torch.equal(second.sample, torch.full((1, 3), 7))
@@ -42,14 +42,14 @@ def test_lists_are_joined_and_divided():
         ([torch.ones(1), torch.ones(1) * 2], torch.zeros(2)),
         ([torch.ones(1) * 3], torch.zeros(1)),
     )
-    (first,), (second,) = run(group)
+    ((first,), (second,)), _ = run(group)
     assert [item.item() for item in first] == [2, 4]
     assert [item.item() for item in second] == [6]
 
 
 def test_nothing_is_shared_that_is_not_rows():
     group = calls(lambda sample: (sample, None), (torch.ones(2, 3),), (torch.ones(1, 3),))
-    assert run(group)[1][1] is None
+    assert run(group)[0][1][1] is None
     for odd in (object(), torch.ones(7), torch.tensor(1.0)):
         group = calls(lambda sample, odd=odd: odd, (torch.ones(2, 3),), (torch.ones(1, 3),))
         with pytest.raises(NotRows):

@@ -1,0 +1,97 @@
+"""Whose rows a forward has: what each call of the group carries, for those who decide per row.
+
+A request tags its calls before they are suspended; while a group runs, the tags of its rows are
+here. What a forward learns for later forwards waits until it is known to have succeeded: a group
+may fail and be run again in parts, or run once more to prove that its rows are independent.
+
+Context variables are each greenlet's own, so no request sees another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a forward: what its call carries, and which row of that call it is."""
+
+    tag: Any
+    number: int
+
+
+@dataclass
+class Forward:
+    """A forward that runs.
+
+    Attributes:
+        rows: of all its calls, in order.
+        learned: what to do once it succeeded.
+    """
+
+    rows: list[Row]
+    learned: list[Callable[[], None]] = field(default_factory=list)
+
+    def commit(self) -> None:
+        """Keep what was learned."""
+        for keep in self.learned:
+            keep()
+
+
+_tag: ContextVar[Any] = ContextVar("tag", default=None)
+_forward: ContextVar[Forward | None] = ContextVar("forward", default=None)
+
+
+@contextmanager
+def tagged(tag: Any) -> Iterator[None]:
+    """Calls made inside carry `tag`."""
+    before = _tag.set(tag)
+    try:
+        yield
+    finally:
+        _tag.reset(before)
+
+
+def present_tag() -> Any:
+    """What calls made here carry; None for nothing."""
+    return _tag.get()
+
+
+@contextmanager
+def running(calls: Sequence[tuple[Any, int]]) -> Iterator[Forward]:
+    """A forward runs the rows of these calls: their tags, and how many rows each has.
+
+    The one who began it commits what was learned, or drops it.
+    """
+    forward = Forward([Row(tag, number) for tag, count in calls for number in range(count)])
+    before = _forward.set(forward)
+    try:
+        yield forward
+    finally:
+        _forward.reset(before)
+
+
+@contextmanager
+def part_of(forward: Forward, places: Sequence[int]) -> Iterator[Forward]:
+    """Some of a forward's rows run by themselves; what they learn is the whole forward's."""
+    before = _forward.set(Forward([forward.rows[place] for place in places], forward.learned))
+    try:
+        yield forward
+    finally:
+        _forward.reset(before)
+
+
+@contextmanager
+def present_forward(rows: int) -> Iterator[Forward]:
+    """The forward that runs; outside an engine a call is one of its own, kept when it succeeds."""
+    found = _forward.get()
+    if found is not None and len(found.rows) == rows:
+        yield found
+        return
+    with running([(present_tag(), rows)]) as own:
+        yield own
+    own.commit()

@@ -1,0 +1,66 @@
+"""A denoiser made ready to do less: what can be done is found by looking at its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+
+from mindsd.config import Acceleration
+from mindsd.errors import ModelError, RequestError
+from mindsd.stepcache.cache import CachedDenoiser
+from mindsd.stepcache.dit import DiTSplit
+from mindsd.stepcache.split import Split
+from mindsd.stepcache.unet import UNetSplit
+from mindsd.tokenmerge.diffusion import MergedDenoiser
+
+
+class Denoiser:
+    """The wraps of one denoiser that lie below the engine's; those that cannot be are left out.
+
+    Attributes:
+        why_not_cached: why its steps cannot be cached; None when they can.
+        why_not_merged: why its tokens cannot be merged; None when they can.
+    """
+
+    def __init__(self, module: Any):
+        self.module = module
+        self._merged = MergedDenoiser(module)
+        self.why_not_merged = (
+            None if self._merged.blocks else "has no self-attention of image tokens"
+        )
+        self._cached: CachedDenoiser | None = None
+        self.why_not_cached: str | None = None
+        try:
+            self._cached = CachedDenoiser(module, split(module))
+        except ModelError as error:
+            self.why_not_cached = str(error)
+
+    def check(self, acceleration: Acceleration) -> None:
+        """Refuse what it cannot do.
+
+        Raises:
+            RequestError: names it.
+        """
+        kind = type(self.module).__name__
+        if acceleration.step_cache is not None and self.why_not_cached is not None:
+            raise RequestError(f"no step cache for {kind}: {self.why_not_cached}; leave it out")
+        if acceleration.token_merge is not None and self.why_not_merged is not None:
+            raise RequestError(
+                f"no token merging for {kind}: it {self.why_not_merged}; leave it out"
+            )
+
+    def remove(self) -> None:
+        """Take everything off again."""
+        if self._cached is not None:
+            self._cached.remove()
+        self._merged.remove()
+
+
+def split(module: Any) -> Split:
+    """The denoiser taken apart.
+
+    Raises:
+        ModelError: it has no parts that are known.
+    """
+    return UNetSplit(module) if isinstance(module, UNet2DConditionModel) else DiTSplit(module)

@@ -1,0 +1,143 @@
+"""Which steps run whole: the options of a step cache and the plan they make for one trajectory.
+
+    WHOLE    the denoiser as it is; what it computed deep inside is kept
+    SHALLOW  only its first and last layers; the deep part is forecast
+    SKIPPED  nothing runs; the output itself is forecast
+
+A fixed plan is known before the first step, so nothing waits for the device. An adaptive plan looks
+at how far a cheap feature has moved since the last whole step and decides at every step, for every
+row of a batch on its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from mindsd.errors import RequestError
+
+SETTINGS = ("order", "first", "last", "most", "least")
+
+
+class Kind(Enum):
+    WHOLE = "whole"
+    SHALLOW = "shallow"
+    SKIPPED = "skipped"
+
+
+WAYS = {
+    "interval": Kind.SHALLOW,
+    "skip": Kind.SKIPPED,
+    "adaptive": Kind.SHALLOW,
+    "plan": Kind.SHALLOW,
+}
+
+
+@dataclass(frozen=True)
+class StepCache:
+    """How one request caches between steps. Exactly one of interval, threshold, mask is set.
+
+    Attributes:
+        interval: every so many steps run whole (Ma et al., DeepCache, arXiv:2312.00858); 1 is none.
+        threshold: run whole once the accumulated relative change reaches it (as in TeaCache,
+            arXiv:2411.19108, and first-block caching); 0 is none.
+        mask: for every step whether it runs whole, from a calibration; stretched to other counts.
+        between: what the other steps are.
+        order: 0 reuses the last value, 1 forecasts along the last slope (arXiv:2503.06923).
+        first, last: so many steps at the ends always run whole.
+        most: steps in a row that may be forecast when adaptive.
+        least: with fewer steps than this nothing is cached: they differ too much.
+    """
+
+    interval: int | None = None
+    threshold: float | None = None
+    mask: tuple[bool, ...] | None = None
+    between: Kind = Kind.SHALLOW
+    order: int = 0
+    first: int = 1
+    last: int = 1
+    most: int = 4
+    least: int = 12
+
+    def __post_init__(self) -> None:
+        given = [x is not None for x in (self.interval, self.threshold, self.mask)]
+        if sum(given) != 1:
+            raise RequestError("a step cache needs one of: an interval, a threshold, a mask")
+        if self.interval is not None and self.interval < 1:
+            raise RequestError(
+                f"the interval between whole steps is at least 1, got {self.interval}"
+            )
+        if self.threshold is not None and not 0 <= self.threshold < math.inf:
+            raise RequestError(f"the threshold is a number from 0 up, got {self.threshold}")
+        if self.mask is not None and not self.mask:
+            raise RequestError("the mask of whole steps is empty")
+        numbers = [(self.first, 1), (self.last, 0), (self.most, 1), (self.least, 1)]
+        if any(value < low for value, low in numbers) or self.order not in (0, 1):
+            raise RequestError(
+                "a step cache has first, most and least from 1, last from 0, order 0 or 1; "
+                f"got {self}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> StepCache:
+        """From "interval:3", "adaptive:0.08", "skip:2" (interval, skipped) or "plan:1001".
+
+        Settings may follow: "adaptive:0.08,order=1,most=3".
+
+        Raises:
+            RequestError: it is none of these.
+        """
+        head, *settings = text.split(",")
+        name, _, value = head.partition(":")
+        try:
+            more: dict[str, Any] = {
+                key: int(number) for key, number in (own.split("=") for own in settings)
+            }
+            if not set(more) <= set(SETTINGS) or name not in WAYS:
+                raise ValueError
+            if name == "plan":
+                return cls(mask=tuple({"0": False, "1": True}[sign] for sign in value), **more)
+            if name == "adaptive":
+                return cls(threshold=float(value), **more)
+            return cls(interval=int(value), between=WAYS[name], **more)
+        except (ValueError, KeyError) as error:
+            if isinstance(error, RequestError):
+                raise
+        raise RequestError(
+            f"step cache {text!r} is none of interval:N, skip:N, adaptive:X, plan:1001..., "
+            f"with settings like order=1 after a comma ({', '.join(SETTINGS)})"
+        )
+
+    def __str__(self) -> str:
+        """The text that `parse` reads."""
+        if self.interval is not None:
+            head = f"{'skip' if self.between is Kind.SKIPPED else 'interval'}:{self.interval}"
+        elif self.threshold is not None:
+            head = f"adaptive:{self.threshold:g}"
+        else:
+            head = "plan:" + "".join("1" if whole else "0" for whole in self.mask or ())
+        changed = [name for name in SETTINGS if getattr(self, name) != getattr(StepCache, name)]
+        return ",".join([head, *(f"{name}={getattr(self, name)}" for name in changed)])
+
+    def fixed(self, steps: int) -> list[Kind] | None:
+        """The kind of each of `steps` steps, or None when it is decided as they come."""
+        if steps < self.least or self.threshold == 0:
+            return [Kind.WHOLE] * steps
+        if self.threshold is not None:
+            return None
+        return [self._fixed(step, steps) for step in range(steps)]
+
+    def at_an_end(self, step: int, steps: int) -> bool:
+        return step < self.first or step >= steps - self.last
+
+    def _fixed(self, step: int, steps: int) -> Kind:
+        if self.at_an_end(step, steps):
+            return Kind.WHOLE
+        if self.mask is not None:
+            whole = self.mask[step * len(self.mask) // steps]
+        else:
+            assert self.interval is not None
+            whole = (step - self.first + 1) % self.interval == 0  # the first ones' last counts
+        return Kind.WHOLE if whole else self.between

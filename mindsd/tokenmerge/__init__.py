@@ -1,0 +1,1 @@
+"""Do less per step: alike tokens go through attention as one."""

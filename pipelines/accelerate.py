@@ -1,0 +1,105 @@
+"""Any diffusers pipeline with less work, without the engine: put on, and taken off again.
+
+with accelerate(pipe, speed="balanced"):
+    pipe("a fox")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffusers import DiffusionPipeline
+
+from mindsd.config import Acceleration, speed_named
+from mindsd.errors import RequestError
+from mindsd.pipelines.guidance import find_guidance
+from mindsd.pipelines.modules import find_denoisers
+from mindsd.stepcache.calls import follow_calls
+from mindsd.stepcache.denoiser import Denoiser
+from mindsd.stepcache.trajectory import Trajectory
+from mindsd.wrap import Wrap
+
+
+class Accelerated:
+    """An acceleration on a pipeline; made by `accelerate`. Usable as a context manager."""
+
+    def __init__(self, pipe: DiffusionPipeline, acceleration: Acceleration):
+        self._pipe: Any = pipe
+        self._acceleration = acceleration
+        self._trajectory: Trajectory | None = None
+        self._wraps: list[Wrap] = []
+        steppers = find_denoisers(pipe.components)
+        self._denoisers = {name: Denoiser(module) for name, module in steppers.items()}
+        try:
+            check(pipe, self._denoisers, acceleration)
+        except RequestError:
+            self.remove()
+            raise
+        self._wraps = [follow_calls(own, self._find) for own in steppers.values()]
+        self._find()  # follows the scheduler from its next set_timesteps on
+
+    def remove(self) -> None:
+        """Everything as it was; doing it twice does nothing."""
+        for own in self._wraps:
+            own.remove()
+        for denoiser in self._denoisers.values():
+            denoiser.remove()
+        if self._trajectory is not None:
+            self._trajectory.remove()
+            self._trajectory = None
+
+    def _find(self) -> Trajectory:
+        """The trajectory of the pipeline's present scheduler, which may have been exchanged."""
+        if self._trajectory is None or self._trajectory.scheduler is not self._pipe.scheduler:
+            if self._trajectory is not None:
+                self._trajectory.remove()
+            guidance = find_guidance(type(self._pipe))
+            self._trajectory = Trajectory(self._pipe.scheduler, self._acceleration, guidance)
+        return self._trajectory
+
+    def __enter__(self) -> Accelerated:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def accelerate(
+    pipe: DiffusionPipeline, acceleration: Acceleration | None = None, *, speed: str | None = None
+) -> Accelerated:
+    """Make a diffusers pipeline do less, until the result is removed or left as a context.
+
+    The pipeline is used as always, by one thread at a time; its classes, scheduler and processors
+    stay what they are.
+
+    Args:
+        pipe: any diffusers pipeline with a denoiser and a scheduler.
+        acceleration: what is left out.
+        speed: instead, by name: "lossless", "quality", "balanced" or "fast".
+
+    Raises:
+        RequestError: this pipeline cannot do it, or neither or both are given.
+    """
+    if (acceleration is None) == (speed is None):
+        raise RequestError("say an acceleration or a speed, one of the two")
+    return Accelerated(pipe, speed_named(speed) if acceleration is None else acceleration)
+
+
+def check(
+    pipe: DiffusionPipeline, denoisers: Mapping[str, Denoiser], acceleration: Acceleration
+) -> None:
+    """Refuse what a pipeline cannot do.
+
+    Raises:
+        RequestError: names it.
+    """
+    kind = type(pipe).__name__
+    if acceleration.is_plain:
+        return
+    if not denoisers or not hasattr(pipe, "scheduler"):
+        raise RequestError(f"{kind} has no denoiser and scheduler of diffusers' kind to accelerate")
+    for denoiser in denoisers.values():
+        denoiser.check(acceleration)
+    if acceleration.guidance_until < 1 and find_guidance(type(pipe)) is None:
+        raise RequestError(f"{kind} guides in a way that is not known; leave guidance_until out")
