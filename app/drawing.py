@@ -142,7 +142,7 @@ def settle(
     fits = type(scheduler) in getattr(scheduler, "compatibles", [])
     chosen = {
         "steps": default("num_inference_steps"),
-        "guidance": default("guidance_scale"),
+        "guidance": default(pipeline.arguments.guidance_name),
         "strength": default("strength"),
         "scheduler": type(scheduler).__name__ if fits else None,
     }

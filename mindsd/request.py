@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,7 +167,7 @@ class Request:
                 self._end, self._body = event, None
             try:
                 self._put(event)
-            except Exception:  # a listener that went away must not take the engine with it
+            except BaseException:  # a listener that went away must not take the engine with it
                 self._put = lambda event: None
         if over:
             self._ended.set()
@@ -177,7 +178,10 @@ class Request:
         The end is told in any case, also when it was read before.
         """
         with self._lock:
-            told = [self._events.get() for _ in range(self._events.qsize())]
+            told = []
+            with suppress(queue.Empty):  # another reader may be taking them, too
+                while True:
+                    told.append(self._events.get_nowait())
             end, self._put = self._end, put
             for event in told if end is None or end in told else [*told, end]:
                 put(event)

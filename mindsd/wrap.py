@@ -12,7 +12,7 @@ is on top again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -22,6 +22,7 @@ class Wrap:
     def __init__(self, owner: object, method: str, function: Callable[..., Any]):
         self.owner = owner
         self.method = method
+        self.function = function
         self.removed = False
         self._before = vars(owner).get(method)  # an instance attribute that lay here before
         self.original: Callable[..., Any] = getattr(owner, method)
@@ -57,6 +58,15 @@ def _on_top(owner: object, method: str) -> Wrap | None:
     function = vars(owner).get(method)
     mark = getattr(function, "mindsd_wrap", None)
     return mark if isinstance(mark, Wrap) and mark._wrapped is function else None
+
+
+def wraps_of(owner: object) -> Iterator[Wrap]:
+    """Every wrap on any method of `owner`, those below others, too."""
+    for function in list(vars(owner).values()):
+        mark = getattr(function, "mindsd_wrap", None)
+        while isinstance(mark, Wrap):
+            yield mark
+            mark = getattr(mark._before, "mindsd_wrap", None)
 
 
 def wrap(owner: object, method: str, function: Callable[..., Any]) -> Wrap:

@@ -6,13 +6,13 @@ quietly change (a size it rounds, an argument it lacks) is refused by name inste
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from typing import Any
 
 import diffusers
 from diffusers import DiffusionPipeline, SchedulerMixin
-from transformers import CLIPTokenizer
 
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
@@ -56,7 +56,7 @@ class Arguments:
             RequestError: the pipeline does not take something that was asked.
         """
         given = {
-            self._guidance_name if own == "guidance" else name: getattr(parameters, own)
+            self.guidance_name if own == "guidance" else name: getattr(parameters, own)
             for name, own in NAMED.items()
             if own not in ("width", "height") and getattr(parameters, own) is not None
         }
@@ -79,7 +79,7 @@ class Arguments:
         if fixed := sorted(FIXED & set(options)):
             raise RequestError(f"options cannot set {', '.join(fixed)}: mindsd does")
         named = {name: own for name, own in NAMED.items() if name in options}
-        if self._guidance_name != "guidance_scale":
+        if self.guidance_name != "guidance_scale":
             named.pop("guidance_scale", None)
         for name, own in named.items():
             raise RequestError(f"options cannot set {name}: say {own}={options[name]!r} instead")
@@ -89,15 +89,17 @@ class Arguments:
         return options
 
     def _check_strength(self, given: dict[str, Any]) -> None:
-        """Image-to-image does the last `strength` of the steps; less than one would be none."""
+        """Most image-to-image forms do int(steps * strength) steps: less than one would be none."""
+        timing = getattr(type(self.pipe), "get_timesteps", None)
+        if timing is None or "int(num_inference_steps * strength)" not in inspect.getsource(timing):
+            return
         strength, steps = (
             given.get(name, self.default(name)) for name in ("strength", "num_inference_steps")
         )
         if strength is not None and steps is not None and strength * steps < 1:
-            least = math.ceil(1 / strength)
             raise RequestError(
                 f"strength {strength:g} of {steps} steps is less than one step; "
-                f"take at least {least} steps or a strength of {1 / steps:.2g}"
+                f"take a strength of at least {math.ceil(1000 / steps) / 1000:g}, or more steps"
             )
 
     def default(self, name: str) -> int | float | None:
@@ -106,7 +108,7 @@ class Arguments:
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     @property
-    def _guidance_name(self) -> str:
+    def guidance_name(self) -> str:
         """In Qwen-Image it is `true_cfg_scale`; `guidance_scale` there is for distilled models."""
         module = getattr(self.pipe, "transformer", None)
         distilled = getattr(getattr(module, "config", None), "guidance_embeds", None)
@@ -114,40 +116,15 @@ class Arguments:
             return "true_cfg_scale"
         return "guidance_scale"
 
-    def notices(self, parameters: ImageParameters) -> list[str]:
-        """What of the prompts the model will not read."""
-        return self._unread_negative(parameters) + self._too_long(parameters)
-
-    def _unread_negative(self, parameters: ImageParameters) -> list[str]:
-        """Guidance of 1 and below draws without the negative prompt, and nobody says so."""
-        if not (parameters.negative_prompt or "").strip():
-            return []
-        name = self._guidance_name
-        given = parameters.options.get("true_cfg_scale")
-        if "true_cfg_scale" in self.accepted and name != "true_cfg_scale":
-            scale = given if given is not None else self.default("true_cfg_scale")
-            way = "options true_cfg_scale above 1"
-        else:
-            scale = self.default(name) if parameters.guidance is None else parameters.guidance
-            way = "guidance above 1"
-        if scale is None or scale > 1:
-            return []
-        return [f"the negative prompt is not read at {scale:g}; it takes {way}"]
-
-    def _too_long(self, parameters: ImageParameters) -> list[str]:
-        """CLIP cuts prompts at its own length."""
-        readers = [part for name, part in self.pipe.components.items() if "tokenizer" in name]
-        readers = [reader for reader in readers if reader is not None]
-        if not readers or not all(isinstance(reader, CLIPTokenizer) for reader in readers):
-            return []  # another encoder reads on where CLIP stops
-        longest = max(reader.model_max_length for reader in readers)
-        found = []
-        for name in ("prompt", "negative_prompt"):
-            tokens = len(readers[0](getattr(parameters, name) or "").input_ids)
-            if tokens > longest:
-                words = name.replace("_", " ")
-                found.append(f"the {words} has {tokens} tokens, {self.name} reads only {longest}")
-        return found
+    def guides(self, scale: float) -> bool:
+        """Whether the pipeline computes an unconditional branch at this guidance scale."""
+        asked = copy.copy(self.pipe)
+        for name in ("_guidance_scale", "_true_cfg_scale"):
+            object.__setattr__(asked, name, scale)
+        try:
+            return bool(asked.do_classifier_free_guidance)
+        except AttributeError:  # it does not say: as nearly all do
+            return scale > 1
 
     def memory(self, parameters: ImageParameters) -> int:
         """Bytes of activations at the worst moment, the decoder's last level (an estimate)."""

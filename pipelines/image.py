@@ -14,18 +14,19 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from mindsd.engine import Engine
-from mindsd.errors import ModelError, RequestError
+from mindsd.errors import EngineClosed, ModelError, RequestError
 from mindsd.pipelines.accelerate import check
 from mindsd.pipelines.arguments import Arguments
 from mindsd.pipelines.guidance import find_guidance
 from mindsd.pipelines.loading import load_model
 from mindsd.pipelines.model import LoadedModel
+from mindsd.pipelines.notices import notices
 from mindsd.pipelines.own import own_copy
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.picture import Picture, fit_picture, read_picture
 from mindsd.pipelines.preview import LatentToRGB, fit
 from mindsd.pipelines.size import sized
-from mindsd.pipelines.solo import why_solo
+from mindsd.pipelines.solo import restored, why_solo
 from mindsd.request import Need, Notice, Preview, Request, Step
 from mindsd.stepcache.trajectory import Trajectory, following
 
@@ -106,6 +107,8 @@ class ImagePipeline:
             RequestError: the model's pipeline cannot do what the parameters ask.
             QueueFull: the engine has too many requests waiting.
         """
+        if self._closed:
+            raise EngineClosed("this pipeline was closed; load it again")
         opened = {name: read_picture(picture) for name, picture in pictures.items()}
         whole = self.complete(parameters, next(iter(opened.values()), None))
         assert whole.width and whole.height
@@ -119,7 +122,7 @@ class ImagePipeline:
         def body(request: Request) -> Image.Image:
             return self._draw(request, whole, given, preview_every)
 
-        guided = whole.guidance is None or whole.guidance > 1
+        guided = whole.guidance is None or self.arguments.guides(whole.guidance)
         need = Need(
             rows=2 if guided else 1,
             memory=self.arguments.memory(whole),
@@ -136,7 +139,7 @@ class ImagePipeline:
     ) -> Image.Image:
         """The body: the pipeline's own call, on the request's own copy of it."""
         heard: list[torch.Tensor] = []  # of a step that is several scheduler calls, the last counts
-        for text in self._notices(parameters):
+        for text in notices(self.arguments, parameters):
             request.emit(Notice(text))
 
         def on_step(step: int, total: int) -> None:
@@ -160,8 +163,12 @@ class ImagePipeline:
         )
         fixed = {"generator": generator, "return_dict": False}
         taken = {name: value for name, value in fixed.items() if name in self.arguments.accepted}
-        with self._accelerated(mine, parameters):
-            return first_image(mine(**given, **taken))
+        alone = why_solo(self.pipe, parameters.options) is not None
+        with self._accelerated(mine, parameters), restored(mine) if alone else nullcontext():
+            image = first_image(mine(**given, **taken))
+        if image.size != (parameters.width, parameters.height):
+            request.emit(Notice(f"{type(self.pipe).__name__} chose another size: {image.size}"))
+        return image
 
     def _accelerated(self, mine: Any, parameters: ImageParameters) -> AbstractContextManager[None]:
         """The request's own trajectory, where it is to do less."""
@@ -185,20 +192,6 @@ class ImagePipeline:
         if reason is not None:
             raise RequestError(f"no acceleration where {reason}; leave it out")
         check(self.pipe, self.model.denoisers, parameters.acceleration)
-
-    def _notices(self, parameters: ImageParameters) -> list[str]:
-        """What the caller should know though the image is drawn."""
-        found = self.arguments.notices(parameters)
-        if "generator" not in self.arguments.accepted:
-            found.append(f"{type(self.pipe).__name__} takes no generator: the seed says nothing")
-        steps = parameters.steps or self.arguments.default("num_inference_steps") or 0
-        cache = parameters.acceleration.step_cache
-        if cache is not None and steps < cache.least:
-            found.append(f"nothing is cached between fewer than {cache.least} steps")
-        reason = why_solo(self.pipe, parameters.options)
-        if reason is not None:
-            found.append(f"it is drawn alone, not batched with other requests: {reason}")
-        return found
 
     def _preview(
         self, request: Request, parameters: ImageParameters, latents: torch.Tensor, step: int

@@ -12,8 +12,8 @@ from mindsd.attention.for_diffusers import Attached, attach
 from mindsd.attention.registry import default_registry
 from mindsd.device import Device
 from mindsd.engine import Engine, Limits
-from mindsd.errors import RequestError
-from mindsd.pipelines.modules import find_denoisers, modules, open_modules
+from mindsd.errors import EngineClosed, RequestError
+from mindsd.pipelines.modules import find_denoisers, find_open, modules, open_modules
 from mindsd.pipelines.precision import Precisions, upcast_copy
 from mindsd.stepcache.calls import follow_calls
 from mindsd.stepcache.denoiser import Denoiser
@@ -49,6 +49,8 @@ class LoadedModel:
     denoisers: dict[str, Denoiser] = field(default_factory=dict)
     _users: int = 0
     _engine: Engine | None = None
+    _guest: bool = False  # whether the engine is somebody else's
+    _closing: bool = False
     _wraps: list[Wrap] = field(default_factory=list)
     _upcast: Any = None  # the autoencoder in float32, for pipelines that move it there and back
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -59,16 +61,27 @@ class LoadedModel:
             raise RequestError(f"unknown attention {self.attention!r}; choose {choices}")
 
     def join(self, guest: Engine | None = None) -> Engine:
-        """The engine to use until `leave`: the given one, else the model's own."""
+        """The engine to use until `leave`: the given one, else the model's own.
+
+        Raises:
+            EngineClosed: the model is being closed at this moment.
+            RequestError: the model already runs on another engine. Two threads would call its
+                modules at once, and some pipelines change those while they draw.
+        """
         with self._lock:
+            if self._closing:
+                raise EngineClosed(f"{self.name} is being closed; join it when that is done")
+            if self._users and guest not in (None, self._engine):
+                raise RequestError(
+                    f"{self.name} already runs on another engine; close its pipelines first, "
+                    "or give all of them the same engine"
+                )
             if self._users == 0:
+                self._guest = guest is not None
+                self._engine = guest or self._own_engine()
                 self._open()
             self._users += 1
-            if guest is not None:
-                return guest
-            if self._engine is None:
-                budget = int(MEMORY_SHARE * self.device.free())
-                self._engine = Engine(Limits(memory=max(budget, 1)))
+            assert self._engine is not None
             return self._engine
 
     def leave(self) -> None:
@@ -77,10 +90,13 @@ class LoadedModel:
             self._users -= 1
             if self._users:
                 return
-            engine, self._engine = self._engine, None
-            if engine is not None:
-                engine.close()
+            self._closing = True
+        # Outside the lock: the engine's thread may be asking for it in a listener.
+        if self._engine is not None and not self._guest:
+            self._engine.close()
+        with self._lock:
             self._close()
+            self._engine, self._closing = None, False
 
     def own_parts(self) -> dict[str, Any]:
         """The components that each request needs one of its own of, instead of the shared ones."""
@@ -88,11 +104,28 @@ class LoadedModel:
             return {}
         return {"vae": Precisions(self._shared("vae"), self._upcast)}
 
+    def _own_engine(self) -> Engine:
+        budget = int(MEMORY_SHARE * self.device.free())
+        return Engine(Limits(memory=max(budget, 1)))
+
     def _open(self) -> None:
+        try:
+            self._put_on()
+        except BaseException:
+            self._close()
+            raise
+
+    def _put_on(self) -> None:
+        if opened := sorted(find_open(self.pipe.components)):
+            raise RequestError(
+                f"{', '.join(opened)} of {self.name} already run on an engine; make all pipelines "
+                "from one model: model = load_model(pipe); TextToImage(model); ImageToImage(model)"
+            )
         self._upcast = upcast_copy(self.pipe)
         steppers = find_denoisers(self.pipe.components)
-        self.denoisers = {name: Denoiser(module) for name, module in steppers.items()}
-        self._wraps = open_modules(self.pipe.components)
+        for name, module in steppers.items():
+            self.denoisers[name] = Denoiser(module)
+        self._wraps += open_modules(self.pipe.components)
         self._wraps += [follow_calls(own, present_trajectory) for own in steppers.values()]
         if self._upcast is not None:
             self._wraps += open_modules({"vae": self._upcast})

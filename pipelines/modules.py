@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mindsd.batching.call import TIMES
-from mindsd.batching.coroutine import make_batchable
+from mindsd.batching.coroutine import is_batchable, make_batchable
 from mindsd.wrap import Wrap, wrap
 
 HELPERS = ("ControlNet", "Adapter")  # called once a step too, but only to advise the denoiser
@@ -23,6 +23,16 @@ def open_modules(components: Mapping[str, Any]) -> list[Wrap]:
 def modules(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
     """The components that hold weights, by name."""
     return {name: part for name, part in components.items() if isinstance(part, torch.nn.Module)}
+
+
+def find_open(components: Mapping[str, Any]) -> set[str]:
+    """The names of components that are open to an engine already."""
+    return {
+        name
+        for name, part in modules(components).items()
+        for owner in (part, getattr(part, "encoder", None), getattr(part, "decoder", None))
+        if isinstance(owner, torch.nn.Module) and is_batchable(owner)
+    }
 
 
 def find_denoisers(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 
@@ -83,13 +84,17 @@ def own_copy(
                 wrap(own, "step", partial(_listen, on_latents))
             _set(mine, name, own)
         elif isinstance(part, DiffusionPipeline):  # pipelines of several stages hold one for each
-            _set(mine, name, own_copy(part, on_step, on_latents=on_latents, generator=generator))
+            inner = {n: p for n, p in parts.items() if getattr(part, n, None) is vars(pipe).get(n)}
+            own = own_copy(part, on_step, on_latents=on_latents, generator=generator, parts=inner)
+            _set(mine, name, own)
         elif name in parts:
             _set(mine, name, parts[name])
         elif callable(getattr(part, "postprocess", None)):
             checked = copy.copy(part)
             wrap(checked, "postprocess", _refuse_nan)
             _set(mine, name, checked)
+
+    _set(mine, "numpy_to_pil", partial(_refuse_nan, mine.numpy_to_pil))
 
     def progress_bar(iterable: Any = None, total: int | None = None) -> ProgressBar:
         return ProgressBar(on_step, iterable, total)
@@ -123,11 +128,12 @@ def _draw_from(
 
 def _refuse_nan(original: Callable[..., Any], image: Any, *args: Any, **kwargs: Any) -> Any:
     """Values that are not numbers would be written as black."""
-    if isinstance(image, torch.Tensor) and not (finite := image.isfinite()).all():
+    values = torch.from_numpy(image) if isinstance(image, np.ndarray) else image
+    if isinstance(values, torch.Tensor) and not (finite := values.isfinite()).all():
         wrong = int((~finite).sum())
         raise BrokenImage(
-            f"{wrong} of {image.numel()} values of the decoded image are not numbers: "
-            f"{str(image.dtype).removeprefix('torch.')} overflowed or the weights are broken; "
+            f"{wrong} of {values.numel()} values of the decoded image are not numbers: "
+            f"{str(values.dtype).removeprefix('torch.')} overflowed or the weights are broken; "
             "try dtype float32"
         )
     return original(image, *args, **kwargs)

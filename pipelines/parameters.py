@@ -6,6 +6,7 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, TypedDict, Unpack
 
 from mindsd.config import PLAIN, Acceleration, speed_named
@@ -52,9 +53,11 @@ class ImageParameters:
         _check_whole("width", self.width, 1, 2**16)
         _check_whole("height", self.height, 1, 2**16)
         _check_real("guidance", self.guidance, 0.0, math.inf)
-        _check_real("strength", self.strength, 0.0, 1.0)
         if self.strength == 0:
             raise RequestError("strength 0 would return the image as it is; use above 0 up to 1")
+        _check_real("strength", self.strength, 0.0, 1.0)
+        if not isinstance(self.options, Mapping):
+            raise RequestError(f"options are a dictionary, got {type(self.options).__name__}")
         if not isinstance(self.acceleration, Acceleration):
             raise RequestError(f"an acceleration is an Acceleration, got {self.acceleration!r}")
 
@@ -86,6 +89,11 @@ def several(prompts: str | Sequence[str], **wishes: Unpack[Wishes]) -> list[Imag
     Raises:
         RequestError: there is no prompt, or a wish is wrong.
     """
+    if not isinstance(prompts, str | Sequence):
+        raise RequestError(f"a prompt is text, got {type(prompts).__name__}")
+    if strange := sorted(set(wishes) - set(Wishes.__annotations__)):
+        known = ", ".join(Wishes.__annotations__)
+        raise RequestError(f"unknown {strange[0]}: it takes {known}; options take the pipeline's")
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     each, seed = wishes.pop("images_per_prompt", 1), wishes.pop("seed", None)
     speed, acceleration = wishes.pop("speed", None), wishes.pop("acceleration", None)
@@ -121,7 +129,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def _check_whole(name: str, value: Any, low: int, high: int) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise RequestError(f"{name} must be a whole number, got {value!r}")
     if not low <= value <= high:
         raise RequestError(f"{name} must be {low} to {high}, got {value}")
@@ -130,7 +138,7 @@ def _check_whole(name: str, value: Any, low: int, high: int) -> None:
 def _check_real(name: str, value: Any, low: float, high: float) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise RequestError(f"{name} must be a finite number, got {value!r}")
     if not low <= value <= high:
         span = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"

@@ -52,6 +52,9 @@ def one_for_each(
     Raises:
         RequestError: there are neither one nor as many as prompts.
     """
+    if not isinstance(pictures, Picture | list | tuple):
+        kind = type(pictures).__name__
+        raise RequestError(f"a {what} is a PIL image or a path to a file, got {kind}")
     given = [pictures] if isinstance(pictures, Picture) else list(pictures)
     prompts = images // images_per_prompt
     if len(given) == 1:

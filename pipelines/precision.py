@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
+from mindsd.wrap import wraps_of
+
 MOVED = "force_upcast"  # the autoencoder's own word for it; what moves it asks for this
 
 
@@ -28,7 +30,16 @@ def upcast_copy(pipe: DiffusionPipeline) -> torch.nn.Module | None:
     vae: Any = pipe.components.get("vae")
     if not getattr(getattr(vae, "config", None), MOVED, False) or vae.dtype == torch.float32:
         return None
-    return copy.deepcopy(vae).float() if _moves(type(pipe)) else None
+    return _unwrapped_copy(vae).float() if _moves(type(pipe)) else None
+
+
+def _unwrapped_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy; wraps are not copied, for they would lead to the original's own methods."""
+    copied = copy.deepcopy(module)
+    for part in copied.modules():
+        for name in [own.method for own in wraps_of(part)]:
+            vars(part).pop(name, None)
+    return copied
 
 
 def _moves(kind: type) -> bool:

@@ -72,7 +72,7 @@ def fit(pipe: DiffusionPipeline) -> LatentToRGB | None:
     scale, shift = getattr(config, "scaling_factor", 1.0), getattr(config, "shift_factor", 0.0)
     device, dtype = next(vae.parameters()).device, next(vae.parameters()).dtype
     pixels = vae.decode((latents / scale + (shift or 0.0)).to(device, dtype)).sample
-    if pixels.ndim != 4 or pixels.shape[1] != 3:
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.isfinite().all():
         return None
     pixels = torch.nn.functional.adaptive_avg_pool2d(pixels.float().cpu(), CELLS) / 2 + 0.5
     inputs = latents.permute(0, 2, 3, 1).reshape(-1, config.latent_channels)

@@ -58,6 +58,7 @@ def sized(
 def native_size(pipe: Any) -> int:
     """Pixels of a side that the model was made for."""
     scale = _scale(pipe) if any(hasattr(pipe, part) for part in DECODERS) else 1
+    scale = int(getattr(pipe, "movq_scale_factor", scale))
     for part in ("unet", "transformer", "prior"):
         config = getattr(getattr(pipe, part, None), "config", None)
         side = getattr(config, "sample_size", None)
@@ -77,6 +78,8 @@ def size_step(pipe: Any) -> int:
 
 
 def _scale(pipe: Any) -> int:
+    if hasattr(pipe, "movq_scale_factor"):  # Kandinsky rounds up to the square of it
+        return int(pipe.movq_scale_factor) ** 2
     return int(getattr(pipe, "vae_scale_factor", 8))
 
 

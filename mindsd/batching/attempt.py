@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
@@ -31,7 +32,7 @@ def attempt(calls: list[Call], on_forward: OnForward) -> list[Outcome]:
     batchable, key = calls[0].batchable, calls[0].key
     try:
         results, forward = stack.run(calls)
-        if len(calls) > 1 and not proof.holds(calls[0], results[0]):
+        if len(calls) > 1 and not proof.holds(calls, results):
             raise stack.NotRows("its rows depend on each other")
         forward.commit()
         on_forward(calls)
@@ -60,12 +61,13 @@ def attempt(calls: list[Call], on_forward: OnForward) -> list[Outcome]:
 
 def _never_stack(batchable: Batchable, reason: str) -> None:
     batchable.alone = True
-    warnings.warn(
-        f"{batchable.name} cannot serve several requests in one forward ({reason}); "
-        "its requests run one after the other",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+    with suppress(RuntimeWarning):  # where warnings are errors it is still no request's error
+        warnings.warn(
+            f"{batchable.name} cannot serve several requests in one forward ({reason}); "
+            "its requests run one after the other",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _explain(error: Exception, call: Call) -> Exception:

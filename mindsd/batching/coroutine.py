@@ -23,7 +23,7 @@ from mindsd.batching.call import Batchable, Call, read
 from mindsd.device import is_out_of_memory
 from mindsd.errors import Cancelled, OutOfMemory
 from mindsd.request import Done, Failed, Request
-from mindsd.wrap import Wrap, wrap
+from mindsd.wrap import Wrap, wrap, wraps_of
 
 
 def make_batchable(owner: object, method: str, kind: str, name: str = "module") -> Wrap:
@@ -49,7 +49,13 @@ def make_batchable(owner: object, method: str, kind: str, name: str = "module") 
         assert here.parent is not None
         return here.parent.switch(call)
 
+    suspend.batchable = batchable  # pyright: ignore[reportFunctionMemberAccess]
     return wrap(owner, method, suspend)
+
+
+def is_batchable(owner: object) -> bool:
+    """Whether some method of `owner` is open to engines."""
+    return any(hasattr(own.function, "batchable") for own in wraps_of(owner))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mindsd import TextToImage
+from mindsd.pipelines.notices import notices
 from mindsd.pipelines.parameters import ImageParameters
 from tests.zoo.cases import CASES
 
@@ -14,26 +15,31 @@ from tests.zoo.cases import CASES
 @pytest.mark.parametrize(
     ("family", "wishes", "said"),
     [
-        ("sd", {"guidance": 1.0}, ["not read at 1; it takes guidance above 1"]),
+        ("sd", {"guidance": 1.0}, ["not read at guidance 1; it takes guidance above 1"]),
         ("sd", {"guidance": 2.0}, []),
         ("sd", {}, []),
-        ("flux", {}, ["not read at 1; it takes options true_cfg_scale above 1"]),
-        ("flux", {"guidance": 7.0}, ["not read at 1; it takes options true_cfg_scale above 1"]),
+        ("flux", {}, ["not read at guidance 1; it takes options true_cfg_scale above 1"]),
+        (
+            "flux",
+            {"guidance": 7.0},
+            ["not read at guidance 1; it takes options true_cfg_scale above 1"],
+        ),
         ("flux", {"options": {"true_cfg_scale": 3.0}}, []),
         ("qwen-image", {}, []),
-        ("qwen-image", {"guidance": 1.0}, ["not read at 1; it takes guidance above 1"]),
-        ("z-image", {"guidance": 0.0}, ["not read at 0; it takes guidance above 1"]),
+        ("qwen-image", {"guidance": 1.0}, ["not read at guidance 1; it takes guidance above 1"]),
+        ("z-image", {"guidance": 0.0}, ["not read at guidance 0"]),
+        ("z-image", {"guidance": 1.0}, []),  # its own rule is above 0
     ],
 )
 def test_a_negative_prompt_that_is_not_read(family: str, wishes: dict[str, Any], said: list[str]):
     with TextToImage.load(CASES[family].pipe(), device="cpu") as model:
         asked = ImageParameters("a cat", negative_prompt="a dog", **wishes)
-        told = model.arguments.notices(asked)
+        told = notices(model.arguments, asked)
         assert len(told) == len(said) and all(s in t for s, t in zip(said, told, strict=True))
-        assert model.arguments.notices(ImageParameters("a cat", **wishes)) == []
+        assert notices(model.arguments, ImageParameters("a cat", **wishes)) == []
 
 
 def test_a_prompt_longer_than_the_model_reads():
     with TextToImage.load(CASES["sd"].pipe(), device="cpu") as model:
-        (told,) = model.arguments.notices(ImageParameters("a cat " * 40))
+        (told,) = notices(model.arguments, ImageParameters("a cat " * 40))
     assert "the prompt has" in told and "reads only" in told

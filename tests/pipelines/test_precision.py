@@ -49,7 +49,8 @@ def test_text_and_picture_to_image_at_once(dtype: torch.dtype):
             requests = [draw.submit(one) for one in wished]
             requests += [again.submit(one, image=picture(1)) for one in rewished]
         images = [request.result(60) for request in requests]
-        assert draw.engine.counts.forwards["image"] < draw.engine.counts.rows["image"]
+        counts = draw.engine.counts
+        assert counts.forwards["image"] < counts.rows["image"]
     assert levels_apart(alone, drawn[0]) == 0
     assert levels_apart(alone_again, redrawn[0]) == 0
     assert max(map(levels_apart, images, [*drawn, *redrawn])) <= LEVELS

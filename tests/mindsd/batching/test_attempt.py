@@ -1,6 +1,7 @@
 """A group that fails is halved; only the culprit hears of it."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_memory_that_runs_out_costs_a_smaller_group_not_a_result(message):
     calls = group(module, [1, 2, 3, 4])
     outcomes = attempt(calls, forwards.append)
     assert [o.value[0, 0].item() for o in outcomes] == [2, 4, 6, 8]
-    assert module.sizes == [4, 2, 1, 2]  # the one alone proves that the stacked rows are right
+    assert module.sizes == [4, 2, 1, 1, 2]  # two alone prove that the stacked rows are right
     assert [len(done) for done in forwards] == [2, 2]
     assert calls[0].batchable.caps.rows(calls[0].key, 32) == 2
 
@@ -90,13 +91,40 @@ def test_a_form_is_proven_once():
     batchable = Batchable(module.forward, "denoise")
     for values in ([1, 2, 3], [4, 5], [6, 7, 8]):
         attempt(calls_of(batchable, values), lambda calls: None)
-    assert module.sizes == [3, 1, 2, 3]
+    assert module.sizes == [3, 1, 1, 2, 3]
 
 
-def test_a_poisoned_row_proves_nothing():
+@pytest.mark.parametrize("values", [[math.nan, 1], [1, math.nan], [3, 3]], ids=str)
+def test_rows_that_are_no_numbers_or_equal_prove_nothing(values):
     batchable = Batchable(lambda sample: sample * 2, "denoise")
-    attempt(calls_of(batchable, [math.nan, 1]), lambda calls: None)
+    attempt(calls_of(batchable, values), lambda calls: None)
     assert not batchable.alone and not batchable.proven
+
+
+@pytest.mark.parametrize("values", [[math.nan, 1, 2], [1, 2, math.nan]], ids=str)
+def test_a_neighbour_that_is_no_number_may_not_spoil_a_row(values):
+    batchable = Batchable(lambda sample: sample - sample.mean(0), "denoise")
+    with pytest.warns(RuntimeWarning, match="rows depend on each other"):
+        outcomes = attempt(calls_of(batchable, values), lambda calls: None)
+    assert sum(o.value.isfinite().all().item() for o in outcomes) == 2
+
+
+def test_what_is_given_out_in_the_order_of_rows_is_seen():
+    def first_come(sample):
+        return torch.cat([sample[:1] * 2, sample[1:]])
+
+    batchable = Batchable(first_come, "denoise")
+    with pytest.warns(RuntimeWarning, match="rows depend on each other"):
+        outcomes = attempt(calls_of(batchable, [1, 2, 3]), lambda calls: None)
+    assert [o.value[0, 0].item() for o in outcomes] == [2, 4, 6]
+
+
+def test_warnings_that_are_errors_are_no_requests_errors():
+    batchable = Batchable(lambda sample: sample.sum(), "denoise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcomes = attempt(calls_of(batchable, [1, 2]), lambda calls: None)
+    assert [outcome.value.item() for outcome in outcomes] == [2, 4]
 
 
 def test_a_group_that_fails_though_its_calls_do_not_is_not_tried_again():
