@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mindsd.config import Acceleration, speed_named
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters, parse_size, several
 from mindsd.pipelines.picture import read_picture
@@ -29,6 +30,8 @@ class Order:
         scheduler: a diffusers class or Automatic1111's name of a sampler.
         image, mask: picture files; an image to draw anew, and where (white) to do so.
         strength: how much of the image is drawn anew.
+        speed: an acceleration by name.
+        step_cache, token_merge, guidance_until: parts of one, in place of the speed's.
         preview_every: save a rough picture after every so many steps; 0 for none.
 
     Raises:
@@ -50,6 +53,10 @@ class Order:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    speed: str | None = None
+    step_cache: str | None = None
+    token_merge: str | None = None
+    guidance_until: float | None = None
     preview_every: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +73,17 @@ class Order:
         given = {"image": self.image, "mask_image": self.mask}
         return {name: file for name, file in given.items() if file is not None}
 
+    @property
+    def acceleration(self) -> Acceleration:
+        """The speed's, with what is said one by one in its place."""
+        told = {} if self.speed is None else speed_named(self.speed).as_json()
+        own = {
+            "step_cache": self.step_cache,
+            "token_merge": self.token_merge,
+            "guidance_until": self.guidance_until,
+        }
+        return Acceleration.from_json(told | {k: v for k, v in own.items() if v is not None})
+
     @cached_property
     def asked(self) -> list[ImageParameters]:
         """The parameters of every image; seeds that are left open are drawn once, here."""
@@ -81,6 +99,7 @@ class Order:
             height=height,
             strength=self.strength,
             scheduler=None if self.scheduler is None else scheduler_of(self.scheduler),
+            acceleration=self.acceleration,
         )
 
     def _check_prompts(self) -> None:

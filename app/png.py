@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from mindsd.config import Acceleration
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
 
@@ -43,7 +44,9 @@ def encode(picture: Image.Image, record: Record | None = None) -> bytes:
         version = f"mindsd {record.versions.get('mindsd', '')}".strip()
         # add_text keeps Latin-1 as tEXt and turns to iTXt, which is UTF-8, for everything else.
         info.add_text(THEIRS, write_text(record.parameters, record.model, version))
-        info.add_text(OURS, json.dumps(asdict(record), default=str))
+        told = asdict(record)
+        told["parameters"]["acceleration"] = record.parameters.acceleration.as_json()
+        info.add_text(OURS, json.dumps(told, default=str))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
@@ -73,6 +76,7 @@ def _read_ours(text: object) -> Record | None:
         known = {
             name: content["parameters"][name] for name in FIELDS if name in content["parameters"]
         }
+        known["acceleration"] = Acceleration.from_json(known.get("acceleration", {}))
         told = {name: str(content.get(name, "")) for name in ("model", "device", "dtype")}
         versions = {str(name): str(value) for name, value in dict(content["versions"]).items()}
         return Record(ImageParameters(**known), versions=versions, **told)

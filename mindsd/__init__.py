@@ -16,10 +16,19 @@ _FACE = {
     "TextToImage": "mindsd.pipelines.text_to_image",
     "ImageToImage": "mindsd.pipelines.image_to_image",
     "Inpaint": "mindsd.pipelines.inpaint",
+    "accelerate": "mindsd.pipelines.accelerate",
+    "Acceleration": "mindsd.config",
     "MindsdError": "mindsd.errors",
 }
 
-__all__ = ["ImageToImage", "Inpaint", "MindsdError", "TextToImage"]
+__all__ = [
+    "Acceleration",
+    "ImageToImage",
+    "Inpaint",
+    "MindsdError",
+    "TextToImage",
+    "accelerate",
+]
 
 
 def __getattr__(name: str):

@@ -76,8 +76,8 @@ FIELDS = ("step_cache", "token_merge", "guidance_until")
 # What a speed by name means, until a profile tuned for the model says better.
 SPEEDS = {
     "lossless": PLAIN,
-    "quality": Acceleration(StepCache(threshold=0.1)),
-    "balanced": Acceleration(StepCache(interval=2)),
+    "quality": Acceleration(StepCache(interval=2)),
+    "balanced": Acceleration(StepCache(interval=2), guidance_until=0.8),
     "fast": Acceleration(StepCache(interval=3), guidance_until=0.8),
 }
 

@@ -23,7 +23,7 @@ from mindsd.pipelines.model import LoadedModel
 from mindsd.pipelines.notices import notices
 from mindsd.pipelines.own import own_copy
 from mindsd.pipelines.parameters import ImageParameters
-from mindsd.pipelines.picture import Picture, fit_picture, read_picture
+from mindsd.pipelines.picture import Picture, first_image, fit_picture, read_picture
 from mindsd.pipelines.preview import LatentToRGB, fit
 from mindsd.pipelines.size import sized
 from mindsd.pipelines.solo import restored, why_solo
@@ -122,6 +122,7 @@ class ImagePipeline:
         def body(request: Request) -> Image.Image:
             return self._draw(request, whole, given, preview_every)
 
+        self._check_memory(whole)
         guided = whole.guidance is None or self.arguments.guides(whole.guidance)
         need = Need(
             rows=2 if guided else 1,
@@ -184,6 +185,15 @@ class ImagePipeline:
             )
         )
 
+    def _check_memory(self, parameters: ImageParameters) -> None:
+        """Refuse what this device could not hold even empty; less is tried."""
+        needed, total = self.arguments.memory(parameters), self.model.device.total
+        if needed > total:
+            raise RequestError(
+                f"{parameters.width}x{parameters.height} needs about {needed / 2**30:.0f} GiB to "
+                f"decode, and this device has {total / 2**30:.0f}; ask for a smaller size"
+            )
+
     def _check(self, parameters: ImageParameters) -> None:
         """Refuse an acceleration that this model cannot have."""
         if parameters.acceleration.is_plain:
@@ -232,14 +242,6 @@ class ImagePipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def first_image(result: Any) -> Image.Image:
-    """The first image of what a pipeline returned, in whatever form."""
-    images = getattr(result, "images", result)
-    while isinstance(images, tuple | list):
-        images = images[0]
-    return images
 
 
 def related(auto: Any, pipe: DiffusionPipeline, purpose: str) -> DiffusionPipeline:

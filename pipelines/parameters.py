@@ -6,7 +6,6 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Any, TypedDict, Unpack
 
 from mindsd.config import PLAIN, Acceleration, speed_named
@@ -129,7 +128,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def _check_whole(name: str, value: Any, low: int, high: int) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if isinstance(value, bool) or not isinstance(value, int):
         raise RequestError(f"{name} must be a whole number, got {value!r}")
     if not low <= value <= high:
         raise RequestError(f"{name} must be {low} to {high}, got {value}")
@@ -138,7 +137,7 @@ def _check_whole(name: str, value: Any, low: int, high: int) -> None:
 def _check_real(name: str, value: Any, low: float, high: float) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise RequestError(f"{name} must be a finite number, got {value!r}")
     if not low <= value <= high:
         span = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"

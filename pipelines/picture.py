@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -42,6 +43,14 @@ def read_picture(source: Picture) -> Image.Image:
 def fit_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The picture at (width, height) pixels; as it is when it has that size."""
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def first_image(result: Any) -> Image.Image:
+    """The first image of what a pipeline returned, in whatever form."""
+    images = getattr(result, "images", result)
+    while isinstance(images, tuple | list):
+        images = images[0]
+    return images
 
 
 def one_for_each(

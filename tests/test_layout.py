@@ -67,7 +67,14 @@ def test_files_stay_short():
 def test_the_face_gives_what_it_names():
     import mindsd
 
-    assert mindsd.__all__ == ["ImageToImage", "Inpaint", "MindsdError", "TextToImage"]
+    assert mindsd.__all__ == [
+        "Acceleration",
+        "ImageToImage",
+        "Inpaint",
+        "MindsdError",
+        "TextToImage",
+        "accelerate",
+    ]
     assert all(hasattr(mindsd, name) for name in mindsd.__all__)
 
 

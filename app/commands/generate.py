@@ -62,6 +62,18 @@ def generate(
     attention: Annotated[
         str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
     ] = "auto",
+    speed: Annotated[
+        Text, typer.Option(help="lossless, quality, balanced or fast: how much may be left out.")
+    ] = None,
+    step_cache: Annotated[
+        Text, typer.Option(metavar="PLAN", help="interval:2, adaptive:0.1, skip:2 or plan:1011...")
+    ] = None,
+    token_merge: Annotated[
+        Text, typer.Option(metavar="SHARE", help="Of the tokens, up to 0.75; or downsample.")
+    ] = None,
+    guidance_until: Annotated[
+        Real, typer.Option(metavar="SHARE", help="Of the steps that guidance lasts.")
+    ] = None,
     preview_every: Annotated[
         int, typer.Option(metavar="K", help="Save a rough picture every K steps.")
     ] = 0,
@@ -91,6 +103,10 @@ def generate(
             device=device,
             dtype=dtype,
             attention=attention,
+            speed=speed,
+            step_cache=step_cache,
+            token_merge=token_merge,
+            guidance_until=guidance_until,
             preview_every=preview_every,
         )
         raise typer.Exit(_run(order, OutputFolder(output), reporter))

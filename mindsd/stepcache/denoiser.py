@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from diffusers import UNet2DConditionModel
@@ -63,4 +64,9 @@ def split(module: Any) -> Split:
     Raises:
         ModelError: it has no parts that are known.
     """
-    return UNetSplit(module) if isinstance(module, UNet2DConditionModel) else DiTSplit(module)
+    if isinstance(module, UNet2DConditionModel):
+        return UNetSplit(module)
+    first = next(iter(inspect.signature(module.forward).parameters.values()))
+    if "list" in str(first.annotation).lower():  # rows of many lengths, padded to their neighbours'
+        raise ModelError(f"{type(module).__name__} takes its images as a list")
+    return DiTSplit(module)

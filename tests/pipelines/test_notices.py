@@ -11,6 +11,8 @@ from mindsd.pipelines.notices import notices
 from mindsd.pipelines.parameters import ImageParameters
 from tests.zoo.cases import CASES
 
+FLUX = "not read at guidance 1; it takes options true_cfg_scale above 1"
+
 
 @pytest.mark.parametrize(
     ("family", "wishes", "said"),
@@ -18,11 +20,11 @@ from tests.zoo.cases import CASES
         ("sd", {"guidance": 1.0}, ["not read at guidance 1; it takes guidance above 1"]),
         ("sd", {"guidance": 2.0}, []),
         ("sd", {}, []),
-        ("flux", {}, ["not read at guidance 1; it takes options true_cfg_scale above 1"]),
+        ("flux", {}, [FLUX]),
         (
             "flux",
             {"guidance": 7.0},
-            ["not read at guidance 1; it takes options true_cfg_scale above 1"],
+            [FLUX],
         ),
         ("flux", {"options": {"true_cfg_scale": 3.0}}, []),
         ("qwen-image", {}, []),
