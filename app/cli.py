@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -55,6 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(error.format_message(), error.exit_code)
     except MindsdError as error:
         return _complain(str(error), 2 if isinstance(error, USER_ERRORS) else 1)
+    except OSError as error:  # ours are MindsdErrors: this is stdout, full or closed by its reader
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for what is still in its buffer
+        return _complain(f"what is printed cannot be written ({error.strerror}); it stopped", 1)
 
 
 def _complain(message: str, code: int) -> int:

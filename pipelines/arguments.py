@@ -126,15 +126,25 @@ class Arguments:
         except AttributeError:  # it does not say: as nearly all do
             return scale > 1
 
-    def memory(self, parameters: ImageParameters) -> int:
-        """Bytes of activations at the worst moment, the decoder's last level (an estimate)."""
+    def memory(self, parameters: ImageParameters, total: int) -> int:
+        """Bytes of activations at the worst moment, the decoder's last level (an estimate).
+
+        Raises:
+            RequestError: it is more than the `total` bytes that the device has.
+        """
         assert parameters.width and parameters.height
         vae = getattr(self.pipe, "vae", None)
         if vae is None:
             return 0
         channels = (getattr(vae.config, "block_out_channels", None) or [128])[0]
         itemsize = next(vae.parameters()).element_size()
-        return parameters.width * parameters.height * channels * itemsize * DECODER_COPIES
+        needed = parameters.width * parameters.height * channels * itemsize * DECODER_COPIES
+        if needed > total:
+            raise RequestError(
+                f"{parameters.width}x{parameters.height} needs about {needed / 2**30:.0f} GiB to "
+                f"decode, and this device has {total / 2**30:.0f}; ask for a smaller size"
+            )
+        return needed
 
     def scheduler(self, name: str) -> Any:
         """A scheduler of this class with the model's own noise schedule.

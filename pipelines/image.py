@@ -122,11 +122,10 @@ class ImagePipeline:
         def body(request: Request) -> Image.Image:
             return self._draw(request, whole, given, preview_every)
 
-        self._check_memory(whole)
         guided = whole.guidance is None or self.arguments.guides(whole.guidance)
         need = Need(
             rows=2 if guided else 1,
-            memory=self.arguments.memory(whole),
+            memory=self.arguments.memory(whole, self.model.device.total),
             solo=why_solo(self.pipe, whole.options) is not None,
         )
         return self.engine.submit(body, need)
@@ -184,15 +183,6 @@ class ImagePipeline:
                 expected_images=1,
             )
         )
-
-    def _check_memory(self, parameters: ImageParameters) -> None:
-        """Refuse what this device could not hold even empty; less is tried."""
-        needed, total = self.arguments.memory(parameters), self.model.device.total
-        if needed > total:
-            raise RequestError(
-                f"{parameters.width}x{parameters.height} needs about {needed / 2**30:.0f} GiB to "
-                f"decode, and this device has {total / 2**30:.0f}; ask for a smaller size"
-            )
 
     def _check(self, parameters: ImageParameters) -> None:
         """Refuse an acceleration that this model cannot have."""

@@ -107,6 +107,7 @@ def test_a_request_that_does_not_fit_alone_says_so_and_the_engine_goes_on():
         ({"seed": -1}, "seed must be 0 to"),
         ({"images_per_prompt": 0}, "images per prompt must be 1 to"),
         ({"width": SIDE + 1}, "33x33"),
+        ({"width": 2**16}, "65536x65536 needs about"),
         ({"scheduler": "FastScheduler"}, "'FastScheduler' does not fit"),
         ({"strength": 0.5}, "StableDiffusionPipeline does not take strength"),
         ({"options": {"colour": "red"}}, "StableDiffusionPipeline does not take colour"),
