@@ -214,3 +214,25 @@ def test_error_events_are_json_too(mindsd, model):
     run = mindsd("generate", "a", "--model", model, "--steps", 0, "--json")
     (event,) = map(json.loads, run.lines)
     assert event["event"] == "error" and event["error"] == "RequestError" and run.code == 2
+
+
+def test_an_acceleration_is_used_and_recorded(mindsd, model, tmp_path):
+    asked = ("generate", "a", "-m", model, "--steps", 12, "--size", "32x32", "--seed", 1, "-q")
+    for name, more in {
+        "plain": (),
+        "lossless": ("--speed", "lossless"),
+        "fast": ("--speed", "fast"),
+        "own": ("--speed", "fast", "--step-cache", "interval:2", "--guidance-until", 0.5),
+    }.items():
+        assert mindsd(*asked, "-o", tmp_path / name, *more).code == 0
+    files = {name: tmp_path / name / "0001.png" for name in ("plain", "lossless", "fast", "own")}
+    told = {name: read_record(file) for name, file in files.items()}
+    accelerations = {n: r.parameters.acceleration.as_json() for n, r in told.items() if r}
+    assert accelerations == {
+        "plain": {},
+        "lossless": {},
+        "fast": {"step_cache": "interval:3", "guidance_until": 0.8},
+        "own": {"step_cache": "interval:2", "guidance_until": 0.5},
+    }
+    drawn = {name: Image.open(file).tobytes() for name, file in files.items()}
+    assert drawn["plain"] == drawn["lossless"] and len(set(drawn.values())) == 3

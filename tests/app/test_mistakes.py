@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 from PIL import Image
@@ -35,6 +36,10 @@ def refused(run, words):
         (("a", "--guidance", "nan"), "guidance must be a finite number, got nan"),
         (("a", "--guidance", "-1"), "guidance must be at least 0, got -1"),
         (("a", "--seed", -2), "seed must be 0 to"),
+        (("a", "--speed", "warp"), "unknown speed 'warp'; choose lossless, quality"),
+        (("a", "--step-cache", "often"), "step cache 'often' is none of interval:N"),
+        (("a", "--token-merge", "0.9"), "the merged share is above 0 up to 0.75"),
+        (("a", "--guidance-until", "nan"), "guidance_until must be a number, got nan"),
         (("a", "-n", 0), "images per prompt must be 1 to"),
         (("a", "--size", "big"), "size 'big' is not WIDTHxHEIGHT"),
         (("a", "--preview-every", -1), "--preview-every must be at least 0"),
@@ -146,3 +151,17 @@ def test_an_odd_image_mode_is_no_mistake(mindsd, model, tmp_path):
     Image.new("LA", (32, 32)).save(tmp_path / "la.png")
     asked = ("--image", tmp_path / "la.png", "--steps", 2, "-o", tmp_path / "out", "-q")
     assert mindsd("generate", "a", "-m", model, *asked).code == 0
+
+
+def test_output_that_nobody_takes_is_no_traceback(mindsd, model, tmp_path, monkeypatch):
+    def full(*words, **where):
+        if where.get("file") is None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mindsd.app.progress.print", full, raising=False)
+    stdout = sys.stdout
+    run = mindsd("generate", "a", "-m", model, "-o", tmp_path / "out", "-q", *SMALL)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert run.code == 1
+    assert "what is printed cannot be written (No space left on device)" in run.err
+    assert len(list((tmp_path / "out").iterdir())) == 1  # what was drawn is kept

@@ -1,5 +1,6 @@
 """The engine runs straight-line bodies together and keeps them apart."""
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -322,3 +323,15 @@ def test_memory_that_runs_out_in_a_body_is_said_by_name(engine, module):
 
     with pytest.raises(OutOfMemory, match="80 GiB"):
         engine.submit(body).result(10)
+
+
+def test_a_listener_that_raises_what_nobody_should_harms_nobody(engine, module):
+    def put(event):
+        if threading.current_thread() is not threading.main_thread():
+            raise asyncio.CancelledError
+
+    first = engine.submit(steps(module, 3))
+    first.redirect(put)
+    assert first.result(10) == 3
+    assert engine.submit(steps(module, 2)).result(10) == 2
+    assert engine.drain(10)

@@ -11,9 +11,10 @@ from diffusers import DiffusionPipeline, FirstBlockCacheConfig, StableDiffusionP
 from peft import LoraConfig
 
 from mindsd import TextToImage
+from mindsd.errors import Cancelled, RequestError
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.solo import why_solo
-from mindsd.request import Notice, Request
+from mindsd.request import Notice, Request, Step
 from tests.zoo.cases import CASES, PROMPTS, SIDE
 from tests.zoo.drawing import held, levels_apart, plain
 from tests.zoo.flux import flux
@@ -55,6 +56,23 @@ def test_perturbed_attention_guidance():
     assert "attention processors" in told(requests[0])[0]
 
 
+def test_what_a_cancelled_one_changed_is_put_back():
+    parts = CASES["sd"].build().components
+    pipe: Any = StableDiffusionPAGPipeline(
+        **parts, requires_safety_checker=False, pag_applied_layers=["mid"]
+    )
+    before = dict(pipe.unet.attn_processors)
+    with TextToImage.load(pipe, device="cpu") as model:
+        wish = ImageParameters("a cat", steps=20, **SIZE, options={"pag_scale": 3.0})
+        request = model.submit(wish)
+        next(event for event in request.events() if isinstance(event, Step))
+        request.cancel()
+        with pytest.raises(Cancelled):
+            request.result(60)
+        assert model.engine.drain(60)
+        assert pipe.unet.attn_processors == before
+
+
 def test_a_cache_of_diffusers():
     pipe = flux()
     pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.2))
@@ -75,6 +93,16 @@ def test_a_lora_scale_where_no_text_encoder_has_an_adapter_shares_forwards():
     options = {"cross_attention_kwargs": {"scale": 0.2}}
     assert why_solo(stable_diffusion(), options) is None
     assert why_solo(with_text_adapter(stable_diffusion()), {}) is None
+
+
+def test_it_is_not_accelerated():
+    pipe = flux()
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.2))
+    with (
+        TextToImage.load(pipe, device="cpu") as model,
+        pytest.raises(RequestError, match="no acceleration where a diffusers cache is enabled"),
+    ):
+        model("a cat", speed="balanced", **SIZE)
 
 
 def test_offloading_hooks():

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from mindsd import ImageToImage, TextToImage
+from mindsd.config import PLAIN
 from mindsd.engine import Engine
-from mindsd.errors import EngineClosed
+from mindsd.errors import EngineClosed, RequestError
 from mindsd.pipelines.loading import load_model
 from mindsd.pipelines.parameters import ImageParameters
 from tests.zoo.cases import CASES, Case, picture
@@ -120,3 +121,45 @@ def test_several_models_share_an_engine_of_their_own():
             image = model.submit(parameters(case.asked()[0])).result(60)
         assert engine.submit(lambda request: "still running").result(10) == "still running"
     assert levels_apart(image, plain(case.pipe(), case.asked()[0])) == 0
+
+
+def test_one_model_runs_on_one_engine():
+    pipe = CASES["sd"].pipe()
+    loaded = load_model(pipe)
+    with Engine() as other, TextToImage(loaded):
+        with pytest.raises(RequestError, match="already runs on another engine"):
+            TextToImage(loaded, other)
+        with pytest.raises(RequestError, match="unet, vae .* already run on an engine"):
+            TextToImage.load(pipe)
+    with TextToImage.load(pipe) as again:
+        assert again("a cat", steps=1, width=32).images[0].size == (32, 32)
+
+
+def test_a_closed_pipeline_draws_no_more():
+    loaded = load_model(CASES["sd"].pipe())
+    with TextToImage(loaded) as first:
+        second = TextToImage(loaded)
+        second.close()
+        with pytest.raises(EngineClosed, match="this pipeline was closed; load it again"):
+            second("a cat", steps=1)
+        first("a cat", steps=1, width=32)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "wishes", "said"),
+    [
+        (None, {}, "a prompt is text, got NoneType"),
+        (5, {}, "a prompt is text, got int"),
+        ("x", {"num_inference_steps": 3}, "unknown num_inference_steps: it takes negative_prompt"),
+        ("x", {"options": [1]}, "options are a dictionary, got list"),
+        ("x", {"speed": "warp"}, "unknown speed 'warp'"),
+        ("x", {"acceleration": 2}, "an acceleration is an Acceleration, got 2"),
+        ("x", {"speed": "fast", "acceleration": PLAIN}, "one of the two"),
+    ],
+)
+def test_wrong_arguments_are_said_in_a_sentence(prompts: Any, wishes: dict[str, Any], said: str):
+    with (
+        TextToImage.load(CASES["sd"].pipe()) as model,
+        pytest.raises(RequestError, match=said),
+    ):
+        model(prompts, **wishes)
