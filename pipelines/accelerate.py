@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from mindsd.config import Acceleration, speed_named
 from mindsd.errors import RequestError
 from mindsd.pipelines.guidance import find_guidance
-from mindsd.pipelines.modules import find_denoisers
+from mindsd.pipelines.modules import find_denoisers, find_open
 from mindsd.stepcache.calls import follow_calls
 from mindsd.stepcache.denoiser import Denoiser
 from mindsd.stepcache.trajectory import Trajectory
@@ -79,10 +79,14 @@ def accelerate(
         speed: instead, by name: "lossless", "quality", "balanced" or "fast".
 
     Raises:
-        RequestError: this pipeline cannot do it, or neither or both are given.
+        RequestError: this pipeline cannot do it or runs on an engine; neither or both are given.
     """
     if (acceleration is None) == (speed is None):
         raise RequestError("say an acceleration or a speed, one of the two")
+    if find_open(pipe.components):
+        raise RequestError(
+            "this pipeline runs on an engine; say acceleration or speed to its requests instead"
+        )
     return Accelerated(pipe, speed_named(speed) if acceleration is None else acceleration)
 
 

@@ -170,6 +170,14 @@ def test_what_cannot_be_done_is_refused_by_name():
         accelerate(CASES["sd"].pipe(), speed="warp")
 
 
+def test_a_pipeline_on_an_engine_is_accelerated_by_request():
+    pipe = CASES["sd"].pipe()
+    with TextToImage.load(pipe), pytest.raises(RequestError, match="say acceleration or speed to"):
+        accelerate(pipe, speed="balanced")
+    with accelerate(pipe, speed="balanced"):
+        pass
+
+
 def test_a_lossless_speed_changes_no_bit():
     case = CASES["sd"]
     with accelerate(case.pipe(), speed="lossless"):
