@@ -13,7 +13,7 @@ from mindsd.stepcache.guidance import Guidance
 MARKS = {
     "noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)": Guidance.NEGATIVE_FIRST,
     "prompt_embeds + negative_prompt_embeds": Guidance.POSITIVE_FIRST,
-    'cache_context("uncond")': Guidance.SEPARATE,
+    'cache_context("uncond"': Guidance.SEPARATE,
 }
 
 
