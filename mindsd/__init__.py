@@ -4,7 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mindsd.config import Acceleration
     from mindsd.errors import MindsdError
+    from mindsd.pipelines.accelerate import accelerate
     from mindsd.pipelines.image_to_image import ImageToImage
     from mindsd.pipelines.inpaint import Inpaint
     from mindsd.pipelines.text_to_image import TextToImage
