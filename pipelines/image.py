@@ -163,8 +163,8 @@ class ImagePipeline:
         )
         fixed = {"generator": generator, "return_dict": False}
         taken = {name: value for name, value in fixed.items() if name in self.arguments.accepted}
-        alone = why_solo(self.pipe, parameters.options) is not None
-        with self._accelerated(mine, parameters), restored(mine) if alone else nullcontext():
+        undone = restored(mine) if request.need.solo else nullcontext()
+        with self._accelerated(mine, parameters), undone:
             image = first_image(mine(**given, **taken))
         if image.size != (parameters.width, parameters.height):
             request.emit(Notice(f"{type(self.pipe).__name__} chose another size: {image.size}"))

@@ -102,7 +102,7 @@ class LoadedModel:
         """The components that each request needs one of its own of, instead of the shared ones."""
         if self._upcast is None:
             return {}
-        return {"vae": Precisions(self._shared("vae"), self._upcast)}
+        return {"vae": Precisions(self.pipe.components["vae"], self._upcast)}
 
     def _own_engine(self) -> Engine:
         budget = int(MEMORY_SHARE * self.device.free())
@@ -148,6 +148,3 @@ class LoadedModel:
         registry, device = default_registry(), self.device.torch
         dtype = next(next(iter(modules(self.pipe.components).values())).parameters()).dtype
         return attach(self.pipe, registry) if registry.outdoes_torch(device, dtype) else None
-
-    def _shared(self, name: str) -> Any:
-        return self.pipe.components[name]

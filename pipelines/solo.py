@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-# diffusers' names for the arguments that reach attention processors; adapters read "scale" there.
 # What only users call: switches of every pipeline, loaders of adapters.
 GENERAL = ("diffusers.pipelines.pipeline_utils", "diffusers.loaders", "builtins")
+# diffusers' names for the arguments that reach attention processors; adapters read "scale" there.
 ATTENTION_OPTIONS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
 
 

@@ -94,19 +94,12 @@ class Call:
 
     def run(self) -> Any:
         """The call that the pipeline made, bit for bit."""
-        return self.apply(self.leaves)
-
-    def apply(self, leaves: list[Any]) -> Any:
-        """The method on these leaves."""
-        args, kwargs = self._arguments(leaves)
+        args, kwargs = self.arguments()
         return self.batchable.function(*args, **kwargs)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call's arguments, in containers of their own: some modules empty theirs."""
-        return self._arguments(self.leaves)
-
-    def _arguments(self, leaves: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        named = OrderedDict(pytree.tree_unflatten(leaves, self.spec))
+        named = OrderedDict(pytree.tree_unflatten(self.leaves, self.spec))
         bound = inspect.BoundArguments(self.batchable.signature, named)
         return bound.args, bound.kwargs
 

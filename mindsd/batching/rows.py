@@ -61,6 +61,12 @@ def present_tag() -> Any:
     return _tag.get()
 
 
+def present_tags() -> list[Any]:
+    """What the rows of the forward that runs carry; outside an engine, what calls made here do."""
+    forward = _forward.get()
+    return [_tag.get()] if forward is None else [row.tag for row in forward.rows]
+
+
 @contextmanager
 def running(calls: Sequence[tuple[Any, int]]) -> Iterator[Forward]:
     """A forward runs the rows of these calls: their tags, and how many rows each has.

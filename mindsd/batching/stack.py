@@ -85,7 +85,7 @@ def _run(calls: list[Call]) -> list[Any]:
         _join(column, role, counts, first.device)
         for column, role in zip(columns, roles, strict=True)
     ]
-    return _divide(first.apply(leaves), counts, lists=Role.ITEMS in first.roles)
+    return _divide(replace(first, leaves=leaves).run(), counts, lists=Role.ITEMS in first.roles)
 
 
 def _join(

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mindsd.batching.call import Batchable, Call, read
-from mindsd.batching.rows import Forward, Row, part_of, present_forward
+from mindsd.batching.rows import Forward, Row, part_of, present_forward, present_tags
 from mindsd.batching.stack import merge, take
 from mindsd.stepcache.forecast import Anchor
 from mindsd.stepcache.plan import Kind
@@ -43,17 +43,17 @@ class CachedDenoiser:
         self.split.remove()
 
     def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not any(_caches(tag) for tag in present_tags()):
+            return original(*args, **kwargs)
         call = read(self._batchable, args, kwargs)
         if call is None:
             return original(*args, **kwargs)
         with present_forward(call.rows) as forward:
-            if not any(_caches(row) for row in forward.rows):
-                return original(*args, **kwargs)
             return _Cached(self.split, call, forward).run()
 
 
-def _caches(row: Row) -> bool:
-    return isinstance(row.tag, Position) and row.tag.trajectory.step_cache is not None
+def _caches(tag: Any) -> bool:
+    return isinstance(tag, Position) and tag.trajectory.step_cache is not None
 
 
 class _Cached:
@@ -63,7 +63,7 @@ class _Cached:
         self.split = split
         self.call = call
         self.forward, self.learned = forward, forward.learned
-        self.positions = [row.tag if _caches(row) else None for row in forward.rows]
+        self.positions = [row.tag if _caches(row.tag) else None for row in forward.rows]
         self.cells = [self._cell(row) for row in forward.rows]
 
     def run(self) -> Any:
@@ -79,7 +79,7 @@ class _Cached:
 
     def _cell(self, row: Row) -> Cell:
         """The row's cell; a fresh one where the call's form has changed or nothing is cached."""
-        if not _caches(row):
+        if not _caches(row.tag):
             return Cell(None)
         cell = row.tag.trajectory.cells.get(row.tag.cell(row.number))
         if cell is None or cell.key != self.call.key:

@@ -27,9 +27,11 @@ def follow_calls(module: Any, find: FindTrajectory) -> Wrap:
 
     def forward(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         trajectory = find()
+        if trajectory is None:
+            return original(*args, **kwargs)
         bound = batchable.signature.bind(*args, **kwargs).arguments
         time = next((value for name, value in bound.items() if name in TIMES), None)
-        if trajectory is None or time is None:
+        if time is None:
             return original(*args, **kwargs)
         position = trajectory.position(id(module), time)
         if position is None:
