@@ -14,12 +14,12 @@ The numbers are those of plain diffusers: float16 and bfloat16 are exact in floa
 from __future__ import annotations
 
 import copy
-import inspect
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
 
+from mindsd.pipelines.solo import words
 from mindsd.wrap import wraps_of
 
 MOVED = "force_upcast"  # the autoencoder's own word for it; what moves it asks for this
@@ -47,9 +47,7 @@ def _moves(kind: type) -> bool:
 
     An image-to-image form is made from the text-to-image one: both have `upcast_vae` or none has.
     """
-    functions = (inspect.unwrap(f) for parent in kind.__mro__ for f in vars(parent).values())
-    codes = [f.__code__ for f in functions if inspect.isfunction(f)]
-    return hasattr(kind, "upcast_vae") or any(MOVED in code.co_names for code in codes)
+    return hasattr(kind, "upcast_vae") or MOVED in words(kind)
 
 
 class Precisions:
