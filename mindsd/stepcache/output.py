@@ -11,6 +11,7 @@ for at computed steps only, as solvers of differential equations choose their st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -103,22 +104,31 @@ class Outputs:
             for place, anchor in known.items()
         ]
         for (place, anchor), error in zip(known.items(), torch.stack(errors).tolist(), strict=True):
-            cells[place].due = self._due(anchor, error)
+            cell, curvature = cells[place], error / anchor.spread(at)
+            if cell.curvature is not None:  # it may grow: one error alone tells too little
+                cell.due = self._due(abs(at - anchor.at), max(curvature, cell.curvature))
+            cell.curvature = curvature
 
-    def _due(self, anchor: Anchor, error: float) -> int:
-        """The first step whose forecast is expected to be off by more than the tolerance."""
-        trajectory, at, step = self.position.trajectory, self.position.noise.log_snr, 0
-        cache, gap = trajectory.step_cache, abs(self.position.noise.log_snr - anchor.at)
+    def _due(self, gap: float, curvature: float) -> int:
+        """The first step before which forecasts are expected to add up to the tolerance.
+
+        What a wrong forecast does to the picture grows with its step: a solver that goes from one
+        log-SNR to another takes the share 1 - exp(-distance) of the clean latents from it.
+        """
+        trajectory, at = self.position.trajectory, self.position.noise.log_snr
+        cache, present, total = trajectory.step_cache, self.position.step, 0.0
         assert cache is not None and cache.tolerance is not None
-        after = Anchor(anchor.value, at, gap=gap)
-        for step in range(self.position.step + 1, self.position.step + cache.most + 1):
-            index = step * trajectory.order + self.position.stage
-            if index >= trajectory.calls or gap == 0:
+        for later in range(1, cache.most + 1):
+            index = self.position.index + later * trajectory.order
+            if index >= trajectory.calls:
                 break
-            far = after.spread(trajectory.noises[index].log_snr)
-            if error * far > cache.tolerance * anchor.spread(at):
-                return step
-        return step + 1
+            here = trajectory.noises[index].log_snr
+            following = min(index + trajectory.order, trajectory.calls - 1)
+            share = -math.expm1(-abs(trajectory.noises[following].log_snr - here))
+            total += curvature * abs(here - at) * (abs(here - at) + gap) * share
+            if total > cache.tolerance:
+                return present + later
+        return present + cache.most + 1
 
 
 def _converted(

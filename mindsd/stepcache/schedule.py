@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 LEAST = 1e-4  # alpha and sigma below this count as this: nothing is divided by zero
+FAR = 5.0  # log-SNR beyond which more noise, or less, makes no difference to a forecast
 
 
 class Prediction(Enum):
@@ -43,8 +44,8 @@ class Noise:
 
     @property
     def log_snr(self) -> float:
-        """log(alpha / sigma): about -9 for nothing but noise, 9 for none."""
-        return math.log(self.alpha / self.sigma)
+        """log(alpha / sigma), from -FAR (nothing but noise) to FAR (none)."""
+        return max(-FAR, min(FAR, math.log(self.alpha / self.sigma)))
 
     def clean(self, prediction: Prediction, latents: Tensor, output: Tensor) -> Tensor:
         """The clean latents that a prediction stands for."""
