@@ -85,7 +85,7 @@ class _Rows:
         if form is None and len(ran) == self.call.rows:
             return result  # not rows: nothing can ever stand for it
         values |= {place: self.outputs.forecast(place) for place in skipped}
-        self._settle_guidance(values, left_out)
+        self._settle_guidance(values, left_out, skipped)
         if len(ran) == self.call.rows:
             return result
         form = form or self._known_form(skipped)
@@ -123,26 +123,32 @@ class _Rows:
         others = (place for place in range(rows) if place not in conditional)
         return dict(zip(others, conditional, strict=True))
 
-    def _settle_guidance(self, values: dict[int, Tensor], left_out: dict[int, int]) -> None:
+    def _settle_guidance(
+        self, values: dict[int, Tensor], left_out: dict[int, int], skipped: list[int]
+    ) -> None:
         """Fill in the unconditional rows that are left out; remember the difference of others."""
         if self.trajectory.acceleration.guidance_until == 1:
             return
-        differences, stage = self.trajectory.differences, self.position.stage
-        before = self.trajectory.branches[self.position.module]
-        conditional = Form.of(before[0], self.call.rows)[1] if before else values
+        differences, before = self.trajectory.differences, self._before()
+        noise_change = self.position.noise.noise_change(self.trajectory.prediction)
+        conditional = Form.of(before, self.call.rows)[1] if before is not None else values
         for place, twin in self.twins.items():
-            key = (self.position.module, stage, place)
-            if place not in left_out:
-                differences[key] = conditional[twin] - values[place]
-            else:
+            key = (self.position.module, self.position.stage, place)
+            if place in left_out:
                 known = differences.get(key)
-                values[place] = conditional[twin] if known is None else conditional[twin] - known
+                own = conditional[twin]
+                values[place] = own if known is None else own - known / noise_change
+            elif not {place, twin} & set(skipped):  # two forecasts may differ wildly
+                differences[key] = (conditional[twin] - values[place]) * noise_change
+
+    def _before(self) -> Any:
+        """The result of the branch before this one; None in the first."""
+        return next(iter(self.trajectory.branches[self.position.module]), None)
 
     def _known_form(self, skipped: list[int]) -> Form:
         """Where no row ran: as the row's last output was, or as the other branch's is."""
         form = self.outputs.form(skipped[0]) if skipped else None
         if form is None:
-            before = self.trajectory.branches[self.position.module]
-            form, _ = Form.of(before[0], self.call.rows)
+            form, _ = Form.of(self._before(), self.call.rows)
         assert form is not None
         return form

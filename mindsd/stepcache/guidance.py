@@ -1,9 +1,9 @@
 """Guidance cut-off: after a share of the steps the unconditional branch is not computed any more.
 
 Classifier-free guidance adds scale * (conditional - unconditional). Late in the trajectory that
-difference hardly changes any more (T-GATE, arXiv:2404.02747), so the last one stands for those to
-come, and the pipeline's own arithmetic goes on unchanged. (Dropping it, as T-GATE does, was further
-off by 3 dB with the embedded model, at the same cost.)
+difference matters less (T-GATE, arXiv:2404.02747), and as a difference of predicted noise it hardly
+changes, so the last one that was computed stands for those to come, and the pipeline's own
+arithmetic goes on unchanged.
 
     rows of a call       unconditional     | conditional       two calls          first | second
     run                                      conditional       run                first

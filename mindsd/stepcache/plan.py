@@ -41,7 +41,8 @@ class StepCache:
             in TeaCache, arXiv:2411.19108, and first-block caching); 0 is none. Shallow between.
         tolerance: skip while the forecast's expected relative error stays below it, as solvers with
             an embedded error estimate choose their steps; 0 is none.
-        mask: every step's kind, from a calibration; stretched to other counts.
+        mask: every step's kind, from a calibration. With another count of steps as many run whole,
+            at the same shares of the way: it is the distance between them that makes the error.
         between: what the steps between those of an interval are.
         order: 0 reuses the last value, 1 forecasts along the last slope (arXiv:2503.06923).
         first, last: so many steps at the ends always run whole.
@@ -158,7 +159,18 @@ class StepCache:
         if self.at_an_end(step, steps):
             return Kind.WHOLE
         if self.mask is not None:
-            return self.mask[step * len(self.mask) // steps]
+            return self._masked(self.mask, step, steps)
         assert self.interval is not None
         whole = (step - self.first + 1) % self.interval == 0  # the first ones' last counts
         return Kind.WHOLE if whole else self.between
+
+    @staticmethod
+    def _masked(mask: tuple[Kind, ...], step: int, steps: int) -> Kind:
+        """The kind of a step that is as far on its way as a step of the mask."""
+        last = len(mask) - 1
+        whole = (place for place, kind in enumerate(mask) if kind is Kind.WHOLE)
+        if any(round(place * (steps - 1) / max(last, 1)) == step for place in whole):
+            return Kind.WHOLE
+        behind = mask[step * last // (steps - 1) :]
+        others = (kind for kind in (*behind, *reversed(mask)) if kind is not Kind.WHOLE)
+        return next(others, Kind.WHOLE)

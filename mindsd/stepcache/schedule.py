@@ -63,6 +63,12 @@ class Noise:
             return (self.alpha * latents - clean) / self.sigma
         return (latents - clean) / self.sigma if prediction is Prediction.FLOW else clean
 
+    def noise_change(self, prediction: Prediction) -> float:
+        """How much the predicted noise changes for each unit that an output changes."""
+        if prediction is Prediction.NOISE:
+            return 1.0
+        return self.alpha / (self.sigma if prediction is Prediction.CLEAN else 1.0)
+
 
 def prediction_of(scheduler: Any) -> Prediction:
     """What the scheduler takes an output for. Where it does not say: a flow, or used as it is."""

@@ -96,7 +96,7 @@ class Trajectory:
         kinds: the plan, a kind for each step; None when it is decided as they come.
         noises: how noisy the latents are at each solver call.
         branches: results of the present solver call's branches, by module.
-        differences: conditional minus unconditional output, by module, stage and row.
+        differences: conditional minus unconditional noise, by module, stage and row.
         merges: token merging's plans, by module, resolution and image.
     """
 
