@@ -131,7 +131,7 @@ def test_a_straight_way_is_forecast_exactly_whatever_the_sampler(scheduler: Any)
 
 def test_rows_that_differ_decide_apart():
     """A tolerance lets a straight row skip while a crooked one is computed, in one call."""
-    scheduler = DDIMScheduler(clip_sample=False)
+    scheduler: Any = DDIMScheduler(clip_sample=False)
     painter = Painter(scheduler)
     trajectory = Trajectory(scheduler, skipping("tolerance:0.001"))
     follower = follow_calls(painter, lambda: trajectory)
@@ -155,7 +155,7 @@ class Advocate(Painter):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_guidance_that_ends_holds_the_last_difference_of_noise(prediction: str):
+def test_guidance_that_ends_holds_the_last_difference_of_noise(prediction: Any):
     scheduler = DDIMScheduler(clip_sample=False, prediction_type=prediction)
     how: dict[str, Any] = {"guidance": Guidance.NEGATIVE_FIRST, "expected_images": 2}
     whole, _ = painted(scheduler, Acceleration(), painter=Advocate(scheduler), **how)
