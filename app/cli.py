@@ -11,8 +11,10 @@ import typer
 import mindsd
 from mindsd.errors import MindsdError, ModelError, OutputError, RequestError
 
+from .commands.bench import bench
 from .commands.doctor import doctor
 from .commands.generate import generate
+from .commands.tune import tune
 
 USER_ERRORS = (RequestError, ModelError, OutputError)
 
@@ -23,6 +25,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
+app.command()(tune)
+app.command()(bench)
 app.command()(doctor)
 
 

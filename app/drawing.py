@@ -13,11 +13,13 @@ import torch
 
 import mindsd
 from mindsd.errors import Cancelled, MindsdError, OutputError
+from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.image import ImagePipeline
 from mindsd.pipelines.image_to_image import ImageToImage
 from mindsd.pipelines.inpaint import Inpaint
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.picture import read_picture
+from mindsd.pipelines.profile import Profile
 from mindsd.pipelines.text_to_image import TextToImage
 from mindsd.request import Done, Event, Failed, Notice, Preview, Request, follow
 
@@ -44,6 +46,8 @@ def draw(order: Order, output: OutputFolder, reporter: Reporter, interrupt: Inte
         interrupt.check()
         drawing = Drawing(pipeline, order, output, reporter)
         reporter.loaded(drawing.place, drawing.tally)
+        if order.tuned is not None:
+            drawing.check(order.tuned, order.force)
         try:
             drawing.run(interrupt)
         except OutputError as error:
@@ -80,6 +84,21 @@ class Drawing:
         model = self._pipeline.model
         dtype = str(self._pipeline.pipe.dtype).removeprefix("torch.")
         return Place(model.name, model.device.kind, dtype)
+
+    def check(self, profile: Profile, force: bool) -> None:
+        """See that a profile is this model's; tell what else differs from when it was tuned.
+
+        Raises:
+            RequestError: it is another model's, and `force` does not say to use it all the same.
+        """
+        profile.acceleration_for(fingerprint(self._pipeline.pipe), force=force)
+        first, place = self.tally.jobs[0].parameters, self.place
+        names = ("steps", "guidance", "scheduler", "width", "height")
+        now = {name: getattr(first, name) for name in names}
+        changed = profile.elsewhere(**now, device=place.device, dtype=place.dtype)
+        if changed:
+            told = f"the profile was tuned at {'; '.join(changed)}"
+            self._reporter.noted(f"{told}: time and likeness may differ from what it says")
 
     def run(self, interrupt: Interrupt) -> None:
         """Draw all; a signal cancels what is not finished yet."""

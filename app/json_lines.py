@@ -13,7 +13,7 @@ from .tally import Job, Tally
 
 
 class JsonLines(Reporter):
-    """Of the run: loading, loaded, done, error; of one image, with its number and seed: the rest.
+    """Of the run: loading, loaded, note, done, error; with an image's number and seed: the rest.
 
     queued, started, notice, step, preview, then image or failed. Times are seconds.
     """
@@ -36,6 +36,9 @@ class JsonLines(Reporter):
             images=tally.images,
             seconds=self.loading_seconds(),
         )
+
+    def noted(self, text: str) -> None:
+        self._say("note", text=text)
 
     def told(self, job: Job, event: Event) -> None:
         if isinstance(event, Queued):

@@ -66,6 +66,9 @@ class Live(Reporter):
         self._say(describe_place(place, self.loading_seconds()))
         self._bar.update(self._task, total=tally.steps, completed=0)
 
+    def noted(self, text: str) -> None:
+        self._say(f"note: {text}")
+
     def told(self, job: Job, event: Event) -> None:
         assert self.tally is not None
         self._bar.update(self._task, total=self.tally.steps, completed=self.tally.done)

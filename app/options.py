@@ -10,6 +10,7 @@ from mindsd.config import Acceleration, speed_named
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters, parse_size, several
 from mindsd.pipelines.picture import read_picture
+from mindsd.pipelines.profile import Profile
 from mindsd.weights.folder import find_model
 
 from .samplers import scheduler_of
@@ -31,7 +32,10 @@ class Order:
         image, mask: picture files; an image to draw anew, and where (white) to do so.
         strength: how much of the image is drawn anew.
         speed: an acceleration by name.
-        step_cache, token_merge, guidance_until: parts of one, in place of the speed's.
+        profile: a file that `mindsd tune` wrote, in place of a speed.
+        force: use the profile though it was tuned for another model.
+        step_cache, token_merge, guidance_until: parts of an acceleration, in place of the speed's
+            or the profile's.
         preview_every: save a rough picture after every so many steps; 0 for none.
 
     Raises:
@@ -54,6 +58,8 @@ class Order:
     dtype: str = "auto"
     attention: str = "auto"
     speed: str | None = None
+    profile: Path | None = None
+    force: bool = False
     step_cache: str | None = None
     token_merge: str | None = None
     guidance_until: float | None = None
@@ -64,6 +70,10 @@ class Order:
         if self.preview_every < 0:
             raise RequestError(f"--preview-every must be at least 0, got {self.preview_every}")
         self._check_pictures()
+        if self.speed is not None and self.profile is not None:
+            raise RequestError("say --speed or --profile, one of the two")
+        if self.force and self.profile is None:
+            raise RequestError("--force needs --profile: the one to use for another model")
         find_model(self.model)
         assert self.asked
 
@@ -75,14 +85,21 @@ class Order:
 
     @property
     def acceleration(self) -> Acceleration:
-        """The speed's, with what is said one by one in its place."""
+        """The speed's or the profile's, with what is said one by one in its place."""
         told = {} if self.speed is None else speed_named(self.speed).as_json()
+        if self.tuned is not None:
+            told = self.tuned.acceleration.as_json()
         own = {
             "step_cache": self.step_cache,
             "token_merge": self.token_merge,
             "guidance_until": self.guidance_until,
         }
         return Acceleration.from_json(told | {k: v for k, v in own.items() if v is not None})
+
+    @cached_property
+    def tuned(self) -> Profile | None:
+        """The profile; whether it is the model's own is seen when that is loaded."""
+        return None if self.profile is None else Profile.read(self.profile)
 
     @cached_property
     def asked(self) -> list[ImageParameters]:

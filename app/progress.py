@@ -48,6 +48,9 @@ class Reporter:
         """The model is there; the images of `tally` are submitted next."""
         self.tally = tally
 
+    def noted(self, text: str) -> None:
+        """Something to know of all images."""
+
     def told(self, job: Job, event: Event) -> None:
         """An event of an image; the tally knows of it already."""
 
@@ -83,6 +86,9 @@ class Lines(Reporter):
     def loaded(self, place: Place, tally: Tally) -> None:
         super().loaded(place, tally)
         self._say(describe_place(place, self.loading_seconds()))
+
+    def noted(self, text: str) -> None:
+        self._say(f"note: {text}")
 
     def told(self, job: Job, event: Event) -> None:
         assert self.tally is not None

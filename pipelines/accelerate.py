@@ -7,14 +7,17 @@ with accelerate(pipe, speed="balanced"):
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
 
 from mindsd.config import Acceleration, speed_named
 from mindsd.errors import RequestError
+from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.guidance import find_guidance
 from mindsd.pipelines.modules import find_denoisers, find_open
+from mindsd.pipelines.profile import Profile
 from mindsd.stepcache.calls import follow_calls
 from mindsd.stepcache.denoiser import Denoiser
 from mindsd.stepcache.trajectory import Trajectory
@@ -66,7 +69,11 @@ class Accelerated:
 
 
 def accelerate(
-    pipe: DiffusionPipeline, acceleration: Acceleration | None = None, *, speed: str | None = None
+    pipe: DiffusionPipeline,
+    acceleration: Acceleration | None = None,
+    *,
+    speed: str | None = None,
+    profile: str | Path | None = None,
 ) -> Accelerated:
     """Make a diffusers pipeline do less, until the result is removed or left as a context.
 
@@ -77,16 +84,20 @@ def accelerate(
         pipe: any diffusers pipeline with a denoiser and a scheduler.
         acceleration: what is left out.
         speed: instead, by name: "lossless", "quality", "balanced" or "fast".
+        profile: instead, a file that `mindsd tune` wrote for this model.
 
     Raises:
-        RequestError: this pipeline cannot do it or runs on an engine; neither or both are given.
+        RequestError: this pipeline cannot do it or runs on an engine; not exactly one is given; the
+            profile is broken or another model's.
     """
-    if (acceleration is None) == (speed is None):
-        raise RequestError("say an acceleration or a speed, one of the two")
+    if sum(given is not None for given in (acceleration, speed, profile)) != 1:
+        raise RequestError("say an acceleration, a speed or a profile, one of the three")
     if find_open(pipe.components):
         raise RequestError(
             "this pipeline runs on an engine; say acceleration or speed to its requests instead"
         )
+    if profile is not None:
+        acceleration = Profile.read(profile).acceleration_for(fingerprint(pipe))
     return Accelerated(pipe, speed_named(speed) if acceleration is None else acceleration)
 
 

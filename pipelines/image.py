@@ -13,10 +13,12 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from mindsd.config import Acceleration
 from mindsd.engine import Engine
-from mindsd.errors import EngineClosed, ModelError, RequestError
+from mindsd.errors import EngineClosed, RequestError
 from mindsd.pipelines.accelerate import check
 from mindsd.pipelines.arguments import Arguments
+from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.guidance import find_guidance
 from mindsd.pipelines.loading import load_model
 from mindsd.pipelines.model import LoadedModel
@@ -25,6 +27,7 @@ from mindsd.pipelines.own import own_copy
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.picture import Picture, first_image, fit_picture, read_picture
 from mindsd.pipelines.preview import LatentToRGB, fit
+from mindsd.pipelines.profile import Profile
 from mindsd.pipelines.size import sized
 from mindsd.pipelines.solo import restored, why_solo
 from mindsd.request import Need, Notice, Preview, Request, Step
@@ -92,6 +95,15 @@ class ImagePipeline:
         """
         given = picture.size if picture else None
         return sized(self.pipe, self.model.name, parameters, given)
+
+    def tuned(self, profile: str | Path, *, force: bool = False) -> Acceleration:
+        """What `mindsd tune` found for this model, for `acceleration=` of its calls.
+
+        Raises:
+            RequestError: the file is no profile, or one of another model and `force` is not said.
+        """
+        own = fingerprint(self.pipe)
+        return Profile.read(profile).acceleration_for(own, force=force)
 
     def submit(
         self, parameters: ImageParameters, *, preview_every: int = 0, **pictures: Picture
@@ -232,15 +244,3 @@ class ImagePipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def related(auto: Any, pipe: DiffusionPipeline, purpose: str) -> DiffusionPipeline:
-    """The diffusers pipeline for another purpose that shares `pipe`'s weights.
-
-    Raises:
-        ModelError: diffusers has none for this pipeline class.
-    """
-    try:
-        return auto.from_pipe(pipe)
-    except ValueError as error:
-        raise ModelError(f"{type(pipe).__name__} has no {purpose} form in diffusers") from error

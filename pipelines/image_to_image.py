@@ -7,9 +7,10 @@ from typing import Unpack
 
 from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 
-from mindsd.pipelines.image import ImagePipeline, ImageResult, related
+from mindsd.pipelines.image import ImagePipeline, ImageResult
 from mindsd.pipelines.parameters import Wishes, several
 from mindsd.pipelines.picture import Picture, one_for_each
+from mindsd.pipelines.related import related
 
 
 class ImageToImage(ImagePipeline):

@@ -65,6 +65,10 @@ def generate(
     speed: Annotated[
         Text, typer.Option(help="lossless, quality, balanced or fast: how much may be left out.")
     ] = None,
+    profile: Annotated[File, typer.Option(help="What mindsd tune wrote for the model.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Use the --profile of another model.")
+    ] = False,
     step_cache: Annotated[
         Text, typer.Option(metavar="PLAN", help="skip:2, tolerance:0.01, interval:2, adaptive:0.1 or plan:1-01...")
     ] = None,
@@ -104,6 +108,8 @@ def generate(
             dtype=dtype,
             attention=attention,
             speed=speed,
+            profile=profile,
+            force=force,
             step_cache=step_cache,
             token_merge=token_merge,
             guidance_until=guidance_until,

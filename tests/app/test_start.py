@@ -10,7 +10,10 @@ import mindsd as package
 HEAVY = {"torch", "diffusers", "transformers"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["generate"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["generate", "--help"], ["generate"], ["tune", "--bound", "a"], ["bench", "-h"]],
+)
 def test_nothing_heavy_is_imported(arguments):
     code = (
         "import sys; from mindsd.app.cli import main; main(sys.argv[1:]); "
@@ -26,7 +29,8 @@ def test_version(mindsd):
 
 def test_help_names_the_commands(mindsd):
     run = mindsd("--help")
-    assert run.code == 0 and "generate" in run.out and "doctor" in run.out
+    assert run.code == 0
+    assert all(name in run.out for name in ("generate", "tune", "bench", "doctor"))
 
 
 def test_no_command_shows_the_help(mindsd):

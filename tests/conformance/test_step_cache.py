@@ -164,7 +164,7 @@ def test_what_cannot_be_done_is_refused_by_name():
         accelerate(CASES["unheard of"].pipe(), Acceleration(guidance_until=0.5))
     with pytest.raises(RequestError, match="no token merging for FluxTransformer2DModel"):
         accelerate(CASES["flux"].pipe(), Acceleration(token_merge=TokenMerge(0.5)))
-    with pytest.raises(RequestError, match="one of the two"):
+    with pytest.raises(RequestError, match="one of the three"):
         accelerate(CASES["sd"].pipe())
     with pytest.raises(RequestError, match="unknown speed 'warp'"):
         accelerate(CASES["sd"].pipe(), speed="warp")

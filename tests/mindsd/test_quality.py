@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mindsd.errors import RequestError
 from mindsd.quality import psnr, ssim
 
 RAMP = np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 3, (1, 64, 3))
@@ -54,3 +55,21 @@ def test_more_noise_is_worse():
     ]
     assert marks == sorted(marks, reverse=True) and len(set(marks)) == 3
     assert marks[0][0] == pytest.approx(40, abs=0.2)
+
+
+def test_bytes_are_read_as_bytes():
+    other = np.flip(RAMP, axis=0).copy()
+    assert psnr(RAMP, other) == psnr(image(RAMP), image(other))
+    assert ssim(RAMP, other) == ssim(RAMP / 255, image(other))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_images_of_two_sizes_are_refused(metric):
+    """Numbers that fit by broadcasting would be a mark of nothing."""
+    with pytest.raises(RequestError, match="of one size"):
+        metric(RAMP, RAMP[:1, :1])
+
+
+def test_images_smaller_than_the_window_are_refused():
+    with pytest.raises(RequestError, match="at least 11"):
+        ssim(RAMP[:8], RAMP[:8])

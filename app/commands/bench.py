@@ -1,0 +1,81 @@
+"""`mindsd bench`: plain, every speed, every method alone and fewer steps, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..interrupt import EXIT_CODE, Interrupt
+from ..libraries import heavy_imports
+from ..trial import Trial
+from ..watch import Watch, choose_watch
+
+Text = str | None
+Whole = int | None
+Real = float | None
+
+
+def bench(
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Embedded model or diffusers folder.")
+    ] = "tiny-sd",
+    prompts: Annotated[
+        Path | None, typer.Option(help="File with a prompt on each line. (default: our own)")
+    ] = None,
+    steps: Annotated[Whole, typer.Option(help="Denoising steps. (default: the model's)")] = None,
+    guidance: Annotated[Real, typer.Option(help="Guidance scale. (default: the model's)")] = None,
+    scheduler: Annotated[
+        Text, typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".')
+    ] = None,
+    size: Annotated[
+        Text, typer.Option(metavar="WxH", help="Pixels. (default: the model's)")
+    ] = None,
+    images: Annotated[int, typer.Option(help="That quality is judged on.")] = 16,
+    batch: Annotated[int, typer.Option(help="Images drawn at once.")] = 4,
+    rounds: Annotated[int, typer.Option(help="How often the time of each way is taken.")] = 3,
+    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
+    ] = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line, for machines.")
+    ] = False,
+) -> None:
+    """Show what each way to draw faster saves, and what it costs in likeness and memory.
+
+    The table goes to stdout, progress to stderr. Ctrl-C prints what is known so far.
+    """
+    with choose_watch(as_json) as watch:
+        trial = Trial(
+            model=model,
+            prompts=prompts,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            size=size,
+            images=images,
+            batch=batch,
+            rounds=rounds,
+            device=device,
+            dtype=dtype,
+            attention=attention,
+        )
+        code = _run(trial, watch)
+    raise typer.Exit(code)
+
+
+def _run(trial: Trial, watch: Watch) -> int:
+    """Measure and tell; the exit code."""
+    stopped = False
+    with Interrupt() as interrupt:
+        try:
+            with heavy_imports():
+                from ..measuring import benched
+            benched(trial, watch, interrupt)
+        except KeyboardInterrupt:
+            stopped = True
+    watch.ended("median", cancelled=stopped)
+    return EXIT_CODE if stopped else 0

@@ -1,0 +1,59 @@
+"""A trial on its model: tune it, or bench it.
+
+Imports torch and diffusers; the commands import this file when they run.
+"""
+
+from __future__ import annotations
+
+from mindsd.pipelines.bench import ways
+from mindsd.pipelines.knobs import KNOBS
+from mindsd.pipelines.peak import MEANING
+from mindsd.pipelines.profile import Profile
+from mindsd.pipelines.scores import Scores, Timing
+from mindsd.pipelines.tuning import tune
+from mindsd.pipelines.way import Way
+
+from .findings import Finding
+from .interrupt import Interrupt
+from .trial import Trial
+from .watch import Watch
+from .workbench import Workbench
+
+
+def tuned(trial: Trial, watch: Watch, interrupt: Interrupt) -> Profile | None:
+    """The profile of the fastest that holds the bound; None when nothing faster than plain does."""
+    with Workbench(trial, watch, interrupt) as bench:
+        assert trial.limits is not None
+        first, second = bench.samples
+        found = tune(
+            bench.measure(first),
+            bench.measure(second),
+            trial.limits,
+            bench.steps,
+            knobs=KNOBS,
+            told=lambda tried: watch.found(Finding.of(tried)),
+        )
+        return None if found is None else bench.profile(found)
+
+
+def benched(trial: Trial, watch: Watch, interrupt: Interrupt) -> None:
+    """Lay plain, every speed, every method alone and fewer steps side by side."""
+    with Workbench(trial, watch, interrupt) as bench:
+        measure = bench.measure(bench.samples[0])
+        able = []
+        for way in ways(bench.steps):
+            if (reason := measure.refuses(way)) is None:
+                able.append(way)
+            else:
+                watch.noted(f"{way} was passed over: {reason}")
+        scores: dict[Way, Scores] = {}
+        timings: dict[Way, Timing] = {}
+        try:
+            for way in able:  # images first, which warms each way up
+                scores[way] = measure.scores(way, measure.number)
+            timings = measure.timings(able)
+        finally:
+            for way, own in scores.items():
+                found = Finding(way, "bench", own, timings.get(way), measure.peaks.get(way))
+                watch.found(found)
+        watch.noted(f"peak memory: {MEANING[bench.draw.model.device.kind]}")

@@ -1,0 +1,43 @@
+"""What a search may turn: fields of `Acceleration`, each with its values from mild to bold.
+
+A field may have several knobs, where its values are of several kinds that have no common order. To
+let the search try something new, add its text here; what a model cannot do is passed over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mindsd.config import PLAIN, Acceleration
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One field and the texts or numbers that `Acceleration.from_json` reads for it."""
+
+    field: str
+    values: tuple[str | float, ...]
+
+    def turned(self, acceleration: Acceleration, value: str | float) -> Acceleration:
+        """The acceleration with this value in the knob's field.
+
+        Raises:
+            RequestError: the value does not go with the others.
+        """
+        return Acceleration.from_json({**acceleration.as_json(), self.field: value})
+
+    def bolder(self, acceleration: Acceleration) -> tuple[str | float, ...]:
+        """The values beyond the present one; all of them where it is none of them."""
+        told = acceleration.as_json().get(self.field)
+        known = [self.turned(PLAIN, value).as_json().get(self.field) for value in self.values]
+        return self.values[known.index(told) + 1 :] if told in known else self.values
+
+
+KNOBS = (
+    Knob("step_cache", ("skip:2,order=1", "skip:3,order=1", "skip:4,order=1")),
+    Knob("step_cache", ("interval:2", "interval:3", "interval:4", "interval:6")),
+    Knob("step_cache", ("adaptive:0.05", "adaptive:0.1", "adaptive:0.2", "adaptive:0.4")),
+    Knob("guidance_until", (0.9, 0.8, 0.6, 0.4)),
+    Knob("token_merge", ("0.25", "0.5")),
+    Knob("token_merge", ("downsample",)),
+)

@@ -1,0 +1,43 @@
+"""Every knob's values are ones that an acceleration can have, in a fixed order."""
+
+import pytest
+
+from mindsd.config import PLAIN, Acceleration
+from mindsd.pipelines.bench import ways
+from mindsd.pipelines.knobs import KNOBS, Knob
+from mindsd.pipelines.way import Way
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: f"{knob.field} {knob.values[0]}")
+def test_each_value_is_read_and_differs(knob):
+    turned = [knob.turned(PLAIN, value) for value in knob.values]
+    assert len({PLAIN, *turned}) == len(turned) + 1
+    assert all(set(own.as_json()) == {knob.field} for own in turned)
+
+
+def test_turning_leaves_the_other_fields():
+    start = Acceleration.from_json({"guidance_until": 0.5, "step_cache": "skip:2"})
+    turned = Knob("step_cache", ("interval:3",)).turned(start, "interval:3")
+    assert turned.as_json() == {"guidance_until": 0.5, "step_cache": "interval:3"}
+
+
+def test_bolder_values_come_after_the_present_one():
+    knob = Knob("guidance_until", (0.9, 0.8, 0.6))
+    assert knob.bolder(PLAIN) == (0.9, 0.8, 0.6)
+    assert knob.bolder(Acceleration(guidance_until=0.8)) == (0.6,)
+    assert knob.bolder(Acceleration(guidance_until=0.6)) == ()
+    assert knob.bolder(Acceleration(guidance_until=0.7)) == (0.9, 0.8, 0.6)
+
+
+def test_a_way_is_told_in_flags():
+    told = Acceleration.from_json({"step_cache": "skip:2", "guidance_until": 0.5})
+    assert str(Way(told)) == "--step-cache skip:2 --guidance-until 0.5"
+    assert (str(Way()), str(Way(steps=3))) == ("plain", "--steps 3")
+    assert Way().is_plain and not Way(steps=3).is_plain
+
+
+def test_a_bench_compares_with_fewer_steps():
+    every = ways(24)
+    assert every[0] == Way() and len(set(every)) == len(every)
+    assert every[-3:] == [Way(steps=16), Way(steps=12), Way(steps=8)]
+    assert ways(1)[-1] == Way(steps=1)
