@@ -46,6 +46,8 @@ class Measured:
 
     Attributes:
         seconds: from the call of the pipeline to the end of its last step.
+        cpu: seconds that all threads of the process ran in that time; with one thread the better
+            measure on a busy machine (of several threads those that wait for others run, too).
         steps: seconds of each step.
         whole: for each step 1 where the deepest layer ran, else 0.
         kept: bytes of the tensors that the tool keeps at the end of the last step.
@@ -54,6 +56,7 @@ class Measured:
     """
 
     seconds: float
+    cpu: float
     steps: list[float]
     whole: str
     kept: int

@@ -121,18 +121,20 @@ def deepest(pipe: Any) -> torch.nn.Module:
 
 
 def _sd15(tiny: bool) -> StableDiffusionPipeline:
+    scheduler: Any = DDIMScheduler(steps_offset=1, clip_sample=False)
     return StableDiffusionPipeline(
         unet=UNet2DConditionModel(**(SD15_TINY if tiny else SD15)).eval(),
-        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        scheduler=scheduler,
         **_without("vae", "text_encoder", "tokenizer", "safety_checker", "feature_extractor"),
         requires_safety_checker=False,
     )
 
 
 def _sdxl(tiny: bool) -> StableDiffusionXLPipeline:
+    scheduler: Any = EulerDiscreteScheduler()
     return StableDiffusionXLPipeline(
         unet=UNet2DConditionModel(**(SDXL_TINY if tiny else SDXL)).eval(),
-        scheduler=EulerDiscreteScheduler(),
+        scheduler=scheduler,
         **_without("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"),
         add_watermarker=False,
     )

@@ -12,6 +12,8 @@ TIMED = (
     "way",
     "s/image",
     "to plain",
+    "CPU s",
+    "to plain",
     "whole steps",
     "s/whole step",
     "s/other step",
@@ -26,8 +28,10 @@ def timed(results: Results, plain: str) -> str:
     rows = [
         [
             name,
-            f"{statistics.median(one.seconds for one in own):.2f}",
-            f"{speedup(results[plain], own):.2f}x",
+            f"{statistics.median(seconds(own)):.2f}",
+            f"{speedup(seconds(results[plain]), seconds(own)):.2f}x",
+            f"{statistics.median(cpu(own)):.2f}",
+            f"{speedup(cpu(results[plain]), cpu(own)):.2f}x",
             steps_run(own),
             _median(step_times(own, "1")),
             _median(step_times(own, "0")),
@@ -43,18 +47,25 @@ def kept(results: Results) -> str:
     return markdown(KEPT, [[name, *_kept(own)] for name, own in results.items()])
 
 
-def speedup(plain: Sequence[Measured], own: Sequence[Measured]) -> float:
+def seconds(own: Sequence[Measured]) -> list[float]:
+    return [one.seconds for one in own]
+
+
+def cpu(own: Sequence[Measured]) -> list[float]:
+    return [one.cpu for one in own]
+
+
+def speedup(plain: Sequence[float], own: Sequence[float]) -> float:
     """Median over the rounds of the plain time by the own time in the same round."""
-    pairs = zip(plain, own, strict=True)
-    return statistics.median(before.seconds / after.seconds for before, after in pairs)
+    return statistics.median(before / after for before, after in zip(plain, own, strict=True))
 
 
 def step_times(own: Sequence[Measured], sign: str) -> list[float]:
     """Seconds of all whole ("1") or all other ("0") steps of all rounds."""
     return [
-        seconds
+        took
         for one in own
-        for seconds, whole in zip(one.steps, one.whole, strict=True)
+        for took, whole in zip(one.steps, one.whole, strict=True)
         if whole == sign
     ]
 

@@ -30,6 +30,8 @@ class Watch:
         self.bytes = (0, 0)
         self._ran = False
         deepest(pipe).register_forward_pre_hook(self._deep)
+        self.cpu = 0.0
+        self._cpu_began = time.process_time()
         self.began = time.perf_counter()
 
     def step(self, pipe: Any, index: int, *_: Any) -> dict[str, Any]:
@@ -37,6 +39,7 @@ class Watch:
         self.whole.append(self._ran)
         self._ran = False
         if index == self.last:  # now: some tools drop what they keep when the pipeline returns
+            self.cpu = time.process_time() - self._cpu_began
             self.bytes = sizes(self.kept())
         return {}
 
@@ -56,6 +59,7 @@ def measure(job: Job) -> Measured:
     times = [watch.began, *watch.ends]
     return Measured(
         seconds=times[-1] - times[0],
+        cpu=watch.cpu,
         steps=[after - before for before, after in zip(times[:-1], times[1:], strict=True)],
         whole="".join(str(int(ran)) for ran in watch.whole),
         kept=watch.bytes[0],
