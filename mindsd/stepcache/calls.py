@@ -73,8 +73,9 @@ class _Rows:
             for leaf, role in zip(call.leaves, call.roles, strict=True)
             if role in (Role.ROWS, Role.ITEMS)
         )
-        self.outputs = Outputs(position, call.key, list(latents))
         self.twins = self._twins()
+        images = [self.twins.get(place, place) for place in range(call.rows)]
+        self.outputs = Outputs(position, call.key, list(latents), images)
 
     def run(self) -> Any:
         left_out = {} if self.trajectory.guided else self.twins

@@ -12,7 +12,8 @@ for at computed steps only, as solvers of differential equations choose their st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,11 +33,13 @@ class Outputs:
         position: of the call.
         key: what must be as it was for a forecast to stand for an output.
         latents: of each row, as the denoiser is given them.
+        images: which image each row is of; the rows of one are skipped or computed together.
     """
 
     position: Position
     key: object
     latents: list[Tensor]
+    images: Sequence[int]
 
     def is_skipped(self, place: int) -> bool:
         """Whether the row's output is to be forecast, and can be."""
@@ -94,7 +97,7 @@ class Outputs:
         )
 
     def _choose_next(self, cells: Mapping[int, OutputCell], clean: Mapping[int, Tensor]) -> None:
-        """Which step each row computes next; one wait for them all."""
+        """Which step each image computes next; one wait for them all."""
         at = self.position.noise.log_snr
         known = {p: c.clean for p, c in cells.items() if c.clean is not None and c.clean.gap}
         if not known:
@@ -103,8 +106,11 @@ class Outputs:
             (clean[place] - anchor.forecast(at)).abs().mean() / clean[place].abs().mean()
             for place, anchor in known.items()
         ]
+        curvatures: dict[int, list[float]] = {}
         for (place, anchor), error in zip(known.items(), torch.stack(errors).tolist(), strict=True):
-            cell, curvature = cells[place], error / anchor.spread(at)
+            curvatures.setdefault(self.images[place], []).append(error / anchor.spread(at))
+        for place, anchor in known.items():
+            cell, curvature = cells[place], statistics.mean(curvatures[self.images[place]])
             if cell.curvature is not None:  # it may grow: one error alone tells too little
                 cell.due = self._due(abs(at - anchor.at), max(curvature, cell.curvature))
             cell.curvature = curvature
