@@ -23,6 +23,10 @@ class NotRows(Exception):
     """A result cannot be divided among the calls; each must run alone."""
 
 
+class Listed(list[torch.Tensor]):
+    """One tensor for each row, where a plain list might be anything."""
+
+
 def run(calls: list[Call]) -> tuple[list[Any], Forward]:
     """Run calls that fit each other: one result for each, in order, and what is to be committed.
 
@@ -68,6 +72,11 @@ def _pick(leaf: Any, role: Role, rows: list[int]) -> Any:
 def _gather(column: tuple[Any, ...], counts: list[int], places: list[int]) -> Any:
     if all(leaf is None for leaf in column):
         return None
+    if all(
+        isinstance(leaf, Listed) and len(leaf) == n for leaf, n in zip(column, counts, strict=True)
+    ):
+        items = [item for leaf in column for item in leaf]
+        return Listed(items[place] for place in places)
     sizes = [leaf.shape[0] if isinstance(leaf, torch.Tensor) else -1 for leaf in column]
     if sizes != counts:
         raise NotRows(f"results of {sizes} rows cannot be merged for {counts}")

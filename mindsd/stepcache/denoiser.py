@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from diffusers import UNet2DConditionModel
+from diffusers import UNet2DConditionModel, ZImageTransformer2DModel
 
 from mindsd.config import Acceleration
 from mindsd.errors import ModelError, RequestError
@@ -14,6 +14,7 @@ from mindsd.stepcache.dit import DiTSplit
 from mindsd.stepcache.plan import Kind
 from mindsd.stepcache.split import Split
 from mindsd.stepcache.unet import UNetSplit
+from mindsd.stepcache.zimage import ZImageSplit
 from mindsd.tokenmerge.diffusion import MergedDenoiser
 
 
@@ -71,6 +72,8 @@ def split(module: Any) -> Split:
     """
     if isinstance(module, UNet2DConditionModel):
         return UNetSplit(module)
+    if isinstance(module, ZImageTransformer2DModel):
+        return ZImageSplit(module)
     first = next(iter(inspect.signature(module.forward).parameters.values()))
     if "list" in str(first.annotation).lower():  # rows of many lengths, padded to their neighbours'
         raise ModelError(f"{type(module).__name__} takes its images as a list")

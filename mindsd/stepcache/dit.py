@@ -93,10 +93,10 @@ class DiTSplit(Split):
                 return self._first(ports, image, text, lambda: original(*args, **kwargs))
             if now.mode is Pass.FORECAST:
                 return ports.made(self._forecast(image), text)
-            piece = self._piece(image)
-            piece.sub_(image)  # before it runs: a block may write into its own input
+            piece = self._piece(image[:, : now.tokens])
+            piece.sub_(image[:, : now.tokens])  # before it runs: it may write into its own input
             result = original(*args, **kwargs)
-            piece.add_(ports.result(result, image, text))
+            piece.add_(ports.result(result, image, text)[:, : now.tokens])
             return result
 
         return block
@@ -108,10 +108,10 @@ class DiTSplit(Split):
         if image.ndim != 3 or image.shape[0] != now.rows:
             raise self.refused(f"its blocks take {tuple(image.shape)} tokens for {now.rows} rows")
         now.dtype = image.dtype
-        before = sketch(image) if now.mode is Pass.PROBE else None
+        before = sketch(image[:, : now.tokens]) if now.mode is Pass.PROBE else None
         result = run()
         if before is not None:
-            now.value = sketch(ports.result(result, image, text)) - before
+            now.value = sketch(ports.result(result, image, text)[:, : now.tokens]) - before
             raise Stop
         return result
 
@@ -129,15 +129,16 @@ class DiTSplit(Split):
         """The image tokens with their piece of the value, which is put in where it begins."""
         now = self.now
         assert now.value is not None
-        if now.kept and now.kept[-1].shape == image.shape:
+        own = image[:, : now.tokens]
+        others = image[:, own.shape[1] :]
+        if now.kept and now.kept[-1].shape == own.shape:
             return image
-        tokens = image.shape[1]
-        piece = now.value[:, now.used : now.used + tokens]
-        if piece.shape != image.shape:
-            raise self.refused(f"{tuple(image.shape)} tokens came where others had been kept")
-        now.used += tokens
+        piece = now.value[:, now.used : now.used + own.shape[1]]
+        if piece.shape != own.shape:
+            raise self.refused(f"{tuple(own.shape)} tokens came where others had been kept")
+        now.used += own.shape[1]
         now.kept.append(piece)
-        return image + piece
+        return torch.cat([own + piece, others], 1) if others.shape[1] else own + piece
 
 
 def sketch(tokens: Tensor) -> Tensor:

@@ -81,7 +81,10 @@ class Ports:
         return fits[0]
 
     def _refused(self, why: str) -> RequestError:
-        return RequestError(f"no step cache for this model: {self.kind} {why}; leave it out")
+        return RequestError(
+            f"no step cache with shallow steps: this model's {self.kind} {why}; "
+            "skip steps instead (skip:2 or tolerance:0.02)"
+        )
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -48,11 +48,12 @@ class Running:
         mode: which.
         value: the deep value that is put in, or the cheap feature that was found.
         kept: the deep value's pieces as they were found, each [rows, ...].
-        rows: of the call; not where a forecast is put in.
+        rows: of the call.
         form: which arguments the call has, whatever their sizes and numbers.
         dtype: of the kept value.
         begun: whether the cheap part lies behind.
         used: how much of the value was put in.
+        tokens: how many of the first tokens are kept; None for all.
     """
 
     mode: Pass = Pass.PLAIN
@@ -63,6 +64,7 @@ class Running:
     dtype: torch.dtype = torch.float32
     begun: bool = False
     used: int = 0
+    tokens: int | None = None
 
 
 PLAIN = Running()
@@ -121,9 +123,16 @@ class Split:
             raise self.refused("its deep blocks did not run")
         return running.kept[0]
 
+    def tokens(self, named: dict[str, Any]) -> int | None:
+        """How many of the first tokens of every row are kept; None for all, as always but one."""
+        return None
+
     def refused(self, why: str) -> RequestError:
         """The error for a call that cannot be cached."""
-        return RequestError(f"no step cache for {self.kind}: {why}; leave it out")
+        return RequestError(
+            f"no step cache for {self.kind} with shallow steps: {why}; "
+            "skip steps instead (skip:2 or tolerance:0.02)"
+        )
 
     def remove(self) -> None:
         """Take everything off the denoiser."""
@@ -137,11 +146,12 @@ class Split:
 
     def _read(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         now = self.now
-        if now.mode in (Pass.KEEP, Pass.PROBE):
-            named = self._signature.bind(*args, **kwargs).arguments
-            leaves, spec = pytree.tree_flatten(dict(named))
+        if now.mode is not Pass.PLAIN:
+            named = dict(self._signature.bind(*args, **kwargs).arguments)
+            leaves, spec = pytree.tree_flatten(named, is_leaf=_is_many)
             now.form = str(spec), tuple(_form(leaf) for leaf in leaves)
-            now.rows = next((len(own) for own in leaves if isinstance(own, Tensor)), 0)
+            now.rows = next((len(own) for own in leaves if isinstance(own, Tensor | list)), 0)
+            now.tokens = self.tokens(named)
         return original(*args, **kwargs)
 
     def _try(self, run: Callable[[], Any], result: Any, deep: Tensor) -> None:
@@ -171,6 +181,11 @@ class Split:
             self._running.reset(before)
 
 
+def _is_many(node: Any) -> bool:
+    """A list of tensors, however long: one for each row, or what a ControlNet adds."""
+    return isinstance(node, list) and bool(node) and all(isinstance(x, Tensor) for x in node)
+
+
 def _form(leaf: Any) -> Hashable:
     if isinstance(leaf, Tensor):
         return Tensor, leaf.ndim
@@ -182,7 +197,7 @@ def distance(result: Any, reference: Any) -> float:
 
     0 where the reference is not finite.
     """
-    pairs = zip(pytree.tree_leaves(result), pytree.tree_leaves(reference), strict=True)
+    pairs = zip(_leaves(result), _leaves(reference), strict=True)
     floats = [(a, b) for a, b in pairs if isinstance(b, Tensor) and b.is_floating_point()]
     parts = []
     for own, expected in floats:
@@ -190,3 +205,9 @@ def distance(result: Any, reference: Any) -> float:
         share = (own.float() - expected.float()).norm() / size.clamp_min(1e-12)
         parts.append(torch.where(size.isfinite(), share / torch.finfo(own.dtype).eps ** 0.5, 0))
     return torch.stack(parts).max().item() if parts else 0.0
+
+
+def _leaves(result: Any) -> list[Any]:
+    """The leaves of a result; of lists of any class their items."""
+    leaves = pytree.tree_leaves(result)
+    return [item for leaf in leaves for item in (leaf if isinstance(leaf, list) else [leaf])]

@@ -60,9 +60,11 @@ def waits(family: str, acceleration: Acceleration | None, draws: int = 1) -> Cou
     case = (CASES | VARIANTS)[family]
     pipe: Any = case.pipe()
     asked = {**case.asked()[0], "num_inference_steps": STEPS}
+    counted = Waits()
     with accelerate(pipe, acceleration) if acceleration else nullcontext():
         for _ in range(draws):
-            with Waits() as counted, wrap(pipe.scheduler, "step", counted.stepped):
+            counted = Waits()
+            with counted, wrap(pipe.scheduler, "step", counted.stepped):
                 plain(pipe, asked)
     assert counted.behind >= STEPS - 1
     return counted.found

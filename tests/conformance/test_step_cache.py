@@ -23,7 +23,7 @@ from mindsd.tokenmerge.plan import TokenMerge
 from tests.zoo.cases import CASES, SIDE, Case
 from tests.zoo.drawing import distance, held, levels_apart, plain
 
-REFUSED = ("unheard of", "z-image")
+REFUSED = ("unheard of",)
 CACHED = {name: case for name, case in CASES.items() if name not in REFUSED}
 FAMILIES = pytest.mark.parametrize("case", CACHED.values(), ids=CACHED.keys())
 STEPS = 8
@@ -158,8 +158,6 @@ def test_guidance_that_ends_early_leaves_the_conditional_branch(family: str):
 def test_what_cannot_be_done_is_refused_by_name():
     with pytest.raises(RequestError, match="no step cache for Dreamer"):
         accelerate(CASES["unheard of"].pipe(), cache("interval:2"))
-    with pytest.raises(RequestError, match="ZImageTransformer2DModel takes its images as a list"):
-        accelerate(CASES["z-image"].pipe(), cache("interval:2"))
     with pytest.raises(RequestError, match="DreamPipeline guides in a way that is not known"):
         accelerate(CASES["unheard of"].pipe(), Acceleration(guidance_until=0.5))
     with pytest.raises(RequestError, match="no token merging for FluxTransformer2DModel"):

@@ -5,7 +5,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
 from mindsd.batching.call import Batchable, read
-from mindsd.batching.stack import NotRows, run
+from mindsd.batching.stack import Listed, NotRows, merge, run
 
 
 def calls(function, *arguments):
@@ -54,3 +54,10 @@ def test_nothing_is_shared_that_is_not_rows():
         group = calls(lambda sample, odd=odd: odd, (torch.ones(2, 3),), (torch.ones(1, 3),))
         with pytest.raises(NotRows):
             run(group)
+
+
+def test_parts_that_list_their_rows_merge_in_the_rows_order():
+    rows = [torch.full((3,), float(n)) for n in range(3)]
+    merged = merge([(Listed([rows[1]]),), (Listed([rows[0], rows[2]]),)], [[1], [0, 2]])
+    assert isinstance(merged[0], Listed)
+    assert all(mine is its for mine, its in zip(merged[0], rows, strict=True))

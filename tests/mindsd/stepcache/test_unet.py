@@ -71,6 +71,6 @@ def free(config: dict[str, Any]) -> Any:
 
 def test_freeu_on_the_last_block_is_refused_by_name():
     """There it would change the value once more; on three levels it ends above the seam."""
-    with pytest.raises(RequestError, match="no step cache for UNet2DConditionModel: its deep"):
+    with pytest.raises(RequestError, match="no step cache for UNet2DConditionModel .*: its deep"):
         free(UNET)
     free(DEEP)
