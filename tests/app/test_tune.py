@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mindsd.app.png import read_record
+from mindsd.errors import OutputError
 from mindsd.pipelines.knobs import KNOBS
 from mindsd.pipelines.measure import Measure
 from mindsd.pipelines.profile import Profile
@@ -99,6 +100,15 @@ def test_prompts_of_a_file(tune, tmp_path, monkeypatch):
     (tmp_path / "prompts.txt").write_text("a fox\n\n  ein Bär\n")
     assert tune(*ANY, "--prompts", "prompts.txt").code == 0
     assert seen == {"a fox", "ein Bär"}
+
+
+def test_a_place_that_goes_away_costs_the_profile_only(tune, monkeypatch):
+    def fail(self, path):
+        raise OutputError(f"the profile {path} cannot be written (No space left on device)")
+
+    monkeypatch.setattr(Profile, "write", fail)
+    run = tune(*ANY)
+    assert run.code == 2 and "Searched" in run.lines and "No space left on device" in run.err
 
 
 def test_nothing_is_written_where_nothing_holds(tune, tmp_path):
