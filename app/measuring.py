@@ -6,7 +6,8 @@ Imports torch and diffusers; the commands import this file when they run.
 from __future__ import annotations
 
 from mindsd.pipelines.bench import ways
-from mindsd.pipelines.knobs import KNOBS
+from mindsd.pipelines.calibrate import calibrate
+from mindsd.pipelines.knobs import KNOBS, calibrated
 from mindsd.pipelines.peak import MEANING
 from mindsd.pipelines.profile import Profile
 from mindsd.pipelines.scores import Scores
@@ -25,12 +26,13 @@ def tuned(trial: Trial, watch: Watch, interrupt: Interrupt) -> Profile | None:
     with Workbench(trial, watch, interrupt) as bench:
         assert trial.limits is not None
         first, second = bench.samples
+        plans = calibrate(bench.draw, first, bench.pattern, watch.measuring)
         found = tune(
             bench.measure(first),
             bench.measure(second),
             trial.limits,
             bench.steps,
-            knobs=KNOBS,
+            knobs=calibrated(plans) if plans else KNOBS,
             told=lambda tried: watch.found(Finding.of(tried)),
         )
         return None if found is None else bench.profile(found)

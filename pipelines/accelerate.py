@@ -15,9 +15,10 @@ from diffusers import DiffusionPipeline
 from mindsd.config import Acceleration, speed_named
 from mindsd.errors import RequestError
 from mindsd.pipelines.fingerprint import fingerprint
-from mindsd.pipelines.guidance import find_guidance
-from mindsd.pipelines.modules import find_denoisers, find_open
+from mindsd.pipelines.guidance import find_guidance, looks_inside
+from mindsd.pipelines.modules import find_advisers, find_denoisers, find_open
 from mindsd.pipelines.profile import Profile
+from mindsd.stepcache.advice import follow_advice
 from mindsd.stepcache.calls import follow_calls
 from mindsd.stepcache.denoiser import Denoiser
 from mindsd.stepcache.trajectory import Trajectory
@@ -39,7 +40,9 @@ class Accelerated:
         except RequestError:
             self.remove()
             raise
+        advisers = find_advisers(pipe.components)
         self._wraps = [follow_calls(own, self._find) for own in steppers.values()]
+        self._wraps += [follow_advice(own, self._find) for own in advisers.values()]
         self._find()  # follows the scheduler from its next set_timesteps on
 
     def remove(self) -> None:
@@ -114,6 +117,8 @@ def check(
         return
     if not denoisers or not hasattr(pipe, "scheduler"):
         raise RequestError(f"{kind} has no denoiser and scheduler of diffusers' kind to accelerate")
+    if looks_inside(type(pipe)):
+        raise RequestError(f"{kind} depends on all that its denoiser does; leave acceleration out")
     for denoiser in denoisers.values():
         denoiser.check(acceleration)
     if acceleration.guidance_until < 1 and find_guidance(type(pipe)) is None:

@@ -6,9 +6,14 @@ let the search try something new, add its text here; what a model cannot do is p
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mindsd.config import PLAIN, Acceleration
+from mindsd.stepcache.plan import StepCache
+
+BOLDER = 1.08  # times fewer steps that the next plan computes, at least
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,27 @@ class Knob:
 
 
 KNOBS = (
-    Knob("step_cache", ("skip:2,order=1", "skip:3,order=1", "skip:4,order=1")),
+    Knob("step_cache", ("skip:2", "skip:3", "skip:4")),
+    Knob("step_cache", ("tolerance:0.005", "tolerance:0.01", "tolerance:0.02", "tolerance:0.04")),
     Knob("step_cache", ("interval:2", "interval:3", "interval:4", "interval:6")),
     Knob("step_cache", ("adaptive:0.05", "adaptive:0.1", "adaptive:0.2", "adaptive:0.4")),
     Knob("guidance_until", (0.9, 0.8, 0.6, 0.4)),
     Knob("token_merge", ("0.25", "0.5")),
     Knob("token_merge", ("downsample",)),
 )
+
+
+def calibrated(plans: Mapping[int, StepCache]) -> tuple[Knob, ...]:
+    """All knobs, the first of them turning through a model's own best plans.
+
+    Args:
+        plans: by how many steps they compute; those in between are left out where one is so little
+            bolder than the last that the difference would be noise.
+    """
+    values: list[str | float] = []
+    last = math.inf
+    for count in sorted(plans, reverse=True)[1:]:  # the first computes all
+        if count <= last / BOLDER:
+            values.append(str(plans[count]))
+            last = count
+    return (Knob("step_cache", tuple(values)), *KNOBS)

@@ -13,8 +13,15 @@ from mindsd.attention.registry import default_registry
 from mindsd.device import Device
 from mindsd.engine import Engine, Limits
 from mindsd.errors import EngineClosed, RequestError
-from mindsd.pipelines.modules import find_denoisers, find_open, modules, open_modules
+from mindsd.pipelines.modules import (
+    find_advisers,
+    find_denoisers,
+    find_open,
+    modules,
+    open_modules,
+)
 from mindsd.pipelines.precision import Precisions, upcast_copy
+from mindsd.stepcache.advice import follow_advice
 from mindsd.stepcache.calls import follow_calls
 from mindsd.stepcache.denoiser import Denoiser
 from mindsd.stepcache.trajectory import present_trajectory
@@ -127,6 +134,8 @@ class LoadedModel:
             self.denoisers[name] = Denoiser(module)
         self._wraps += open_modules(self.pipe.components)
         self._wraps += [follow_calls(own, present_trajectory) for own in steppers.values()]
+        advisers = find_advisers(self.pipe.components)
+        self._wraps += [follow_advice(own, present_trajectory) for own in advisers.values()]
         if self._upcast is not None:
             self._wraps += open_modules({"vae": self._upcast})
         self.attached = self._attach()

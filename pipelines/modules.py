@@ -10,6 +10,7 @@ import torch
 
 from mindsd.batching.call import TIMES
 from mindsd.batching.coroutine import is_batchable, make_batchable
+from mindsd.stepcache.advice import FACTOR
 from mindsd.wrap import Wrap, wrap
 
 HELPERS = ("ControlNet", "Adapter")  # called once a step too, but only to advise the denoiser
@@ -41,9 +42,22 @@ def find_denoisers(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
         name: part
         for name, part in modules(components).items()
         if _kind(name) == "denoise"
-        and not any(word in type(part).__name__ for word in HELPERS)
+        and not _helps(part)
         and any(_accepts(part.forward, time) for time in TIMES)
     }
+
+
+def find_advisers(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
+    """The modules whose advice to the denoiser has a factor that may change on the way, by name."""
+    return {
+        name: part
+        for name, part in modules(components).items()
+        if _helps(part) and _accepts(part.forward, FACTOR)
+    }
+
+
+def _helps(part: torch.nn.Module) -> bool:
+    return any(word in type(part).__name__ for word in HELPERS)
 
 
 def _open(name: str, part: torch.nn.Module) -> list[Wrap]:

@@ -70,7 +70,10 @@ def generate(
         bool, typer.Option("--force", help="Use the --profile of another model.")
     ] = False,
     step_cache: Annotated[
-        Text, typer.Option(metavar="PLAN", help="interval:2, adaptive:0.1, skip:2 or plan:1011...")
+        Text,
+        typer.Option(
+            metavar="PLAN", help="skip:2, tolerance:0.01, interval:2, adaptive:0.1, plan:1-01..."
+        ),
     ] = None,
     token_merge: Annotated[
         Text, typer.Option(metavar="SHARE", help="Of the tokens, up to 0.75; or downsample.")

@@ -76,6 +76,7 @@ class Call:
         device: where they are.
         key: equal for calls that may share a forward, as far as shapes and plain values tell.
         tag: what the request made it carry (rows.py); its `group`, if any, is part of the key.
+        positional: how many arguments came by position.
     """
 
     batchable: Batchable
@@ -86,6 +87,7 @@ class Call:
     device: torch.device
     key: tuple[Any, ...]
     tag: Any = None
+    positional: int = 0
 
     @property
     def form(self) -> Hashable:
@@ -98,10 +100,16 @@ class Call:
         return self.batchable.function(*args, **kwargs)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The call's arguments, in containers of their own: some modules empty theirs."""
+        """The call's arguments, in containers of their own: some modules empty theirs.
+
+        They go by position or by name as they came: diffusers' models take a LoRA's scale out of
+        the named ones only.
+        """
         named = OrderedDict(pytree.tree_unflatten(self.leaves, self.spec))
         bound = inspect.BoundArguments(self.batchable.signature, named)
-        return bound.args, bound.kwargs
+        names = list(self.batchable.signature.parameters)[self.positional : len(bound.args)]
+        by_name = dict(zip(names, bound.args[self.positional :], strict=True))
+        return bound.args[: self.positional], by_name | bound.kwargs
 
     def fits(self, other: Call) -> bool:
         """Whether two calls may share a forward."""
@@ -136,7 +144,7 @@ def read(batchable: Batchable, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     facts = (_fact(leaf, role, device) for leaf, role in zip(leaves, roles, strict=True))
     tag = present_tag()
     key = (id(batchable), str(spec), getattr(tag, "group", None), *facts)
-    return Call(batchable, leaves, spec, roles, rows, device, key, tag)
+    return Call(batchable, leaves, spec, roles, rows, device, key, tag, len(args))
 
 
 def _names(path: tuple[Any, ...]) -> set[str]:

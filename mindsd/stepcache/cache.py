@@ -5,8 +5,9 @@
     run                      [A C] whole          [B D] shallow, with their forecasts
     result                   A      B      C      D
 
-All state is in the trajectories, which belong to the requests; nothing is kept here. What a forward
-learns is kept once it succeeded (batching/rows.py), so a forward may fail and be run again.
+Rows that are skipped altogether never come here (calls.py). All state is in the trajectories, which
+belong to the requests; nothing is kept here. What a forward learns is kept once it succeeded
+(batching/rows.py), so a forward may fail and be run again.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from mindsd.batching.call import Batchable, Call, read
 from mindsd.batching.rows import Forward, Row, part_of, present_forward, present_tags
 from mindsd.batching.stack import merge, take
+from mindsd.stepcache.cell import DeepCell
 from mindsd.stepcache.forecast import Anchor
 from mindsd.stepcache.plan import Kind
 from mindsd.stepcache.split import Split
-from mindsd.stepcache.trajectory import Cell, Position
+from mindsd.stepcache.trajectory import Position
 from mindsd.wrap import wrap
 
 
@@ -53,7 +54,8 @@ class CachedDenoiser:
 
 
 def _caches(tag: Any) -> bool:
-    return isinstance(tag, Position) and tag.trajectory.step_cache is not None
+    cache = tag.trajectory.step_cache if isinstance(tag, Position) else None
+    return cache is not None and Kind.SHALLOW in cache.uses
 
 
 class _Cached:
@@ -68,22 +70,21 @@ class _Cached:
 
     def run(self) -> Any:
         kinds = self._decide()
-        parts = {kind: [i for i, own in enumerate(kinds) if own is kind] for kind in Kind}
-        ways = {
-            Kind.WHOLE: self._whole,
-            Kind.SHALLOW: self._shallow,
-            Kind.SKIPPED: self._skipped,
-        }
-        results = [ways[kind](part) if part else None for kind, part in parts.items()]
-        return merge(results, list(parts.values()))
+        shallow = [place for place, kind in enumerate(kinds) if kind is Kind.SHALLOW]
+        whole = [place for place, kind in enumerate(kinds) if kind is not Kind.SHALLOW]
+        results = [
+            self._whole(whole) if whole else None,
+            self._shallow(shallow) if shallow else None,
+        ]
+        return merge(results, [whole, shallow])
 
-    def _cell(self, row: Row) -> Cell:
+    def _cell(self, row: Row) -> DeepCell:
         """The row's cell; a fresh one where the call's form has changed or nothing is cached."""
         if not _caches(row.tag):
-            return Cell(None)
+            return DeepCell(None)
         cell = row.tag.trajectory.cells.get(row.tag.cell(row.number))
         if cell is None or cell.key != self.call.key:
-            cell = Cell(self.call.key)
+            cell = DeepCell(self.call.key)
             self.learned.append(partial(row.tag.keep, row.number, cell))
         return cell
 
@@ -101,8 +102,7 @@ class _Cached:
         if position is None:
             return Kind.WHOLE
         kind = position.planned
-        ready = cell.output if kind is Kind.SKIPPED else cell.deep
-        return Kind.WHOLE if ready is None and kind is not None else kind
+        return Kind.WHOLE if cell.deep is None and kind is not None else kind
 
     def _adaptive(self, place: int, moved: float) -> Kind:
         position, cell = self.positions[place], self.cells[place]
@@ -111,7 +111,7 @@ class _Cached:
         far = cell.moved + moved
         forced = position.at_an_end or cell.deep is None
         whole = forced or far >= options.threshold or cell.reused >= options.most
-        kind = Kind.WHOLE if whole else options.between
+        kind = Kind.WHOLE if whole else Kind.SHALLOW
         self.learned.append(partial(cell.went, kind, far))
         return kind
 
@@ -137,32 +137,23 @@ class _Cached:
             position, cell = self.positions[place], self.cells[place]
             if position is None:
                 continue
-            options = position.trajectory.step_cache
-            if options.between is Kind.SKIPPED:
-                leaves, spec = pytree.tree_flatten(result)
-                if len(leaves) == 1:  # else there is nothing that could stand for it
-                    after = _after(cell.output, leaves[0][i], position.level, options.order)
-                    self.learned.append(partial(cell.computed_output, after, spec))
-            after = _after(cell.deep, deep[i], position.level, options.order)
+            order = position.trajectory.step_cache.order
+            after = _after(cell.deep, deep[i], position.noise.log_snr, order)
             self.learned.append(partial(setattr, cell, "deep", after))
         return result
 
     def _shallow(self, places: list[int]) -> Any:
-        deep = torch.stack([self._forecast(place, self.cells[place].deep) for place in places])
+        deep = torch.stack([self._forecast(place) for place in places])
         with part_of(self.forward, places):
             return self.split.shallow(take(self.call, places).run, deep)
 
-    def _skipped(self, places: list[int]) -> Any:
-        outputs = [self._forecast(place, self.cells[place].output) for place in places]
-        return pytree.tree_unflatten([torch.stack(outputs)], self.cells[places[0]].form)
-
-    def _forecast(self, place: int, anchor: Anchor | None) -> Tensor:
-        position = self.positions[place]
+    def _forecast(self, place: int) -> Tensor:
+        position, anchor = self.positions[place], self.cells[place].deep
         assert anchor is not None and position is not None
-        return anchor.forecast(position.level)
+        return anchor.forecast(position.noise.log_snr)
 
 
-def _after(anchor: Anchor | None, value: Tensor, level: float, order: int) -> Anchor:
+def _after(anchor: Anchor | None, value: Tensor, at: float, order: int) -> Anchor:
     """The anchor after a computed value; a copy, since a view would keep the whole batch alive."""
     own = value.clone()
-    return Anchor(own, level) if anchor is None or order == 0 else anchor.next(own, level)
+    return Anchor(own, at) if anchor is None or order == 0 else anchor.next(own, at)

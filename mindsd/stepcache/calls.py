@@ -1,9 +1,12 @@
-"""A denoiser's calls on their way to the engine: each is told where it stands.
+"""A denoiser's calls on their way to the engine: which rows run at all, and where they stand.
 
 Lies on top of the engine's wrap, so it runs in the request's own code; the cache lies below it and
-reads what the calls carry.
+reads what the calls carry. Rows whose output can be forecast never reach the engine, so those that
+do fill its forwards with work that must be done:
 
     pipeline -> calls -> engine's wrap ... engine -> cache -> denoiser
+                  |
+                  +-> forecast (steps that are skipped), last difference (guidance cut off)
 """
 
 from __future__ import annotations
@@ -12,9 +15,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mindsd.batching.call import TIMES, Batchable, read
+from torch import Tensor
+
+from mindsd.batching.call import TIMES, Batchable, Call, Role, read
 from mindsd.batching.rows import tagged
-from mindsd.stepcache.guidance import Guidance, conditional_rows, run_conditional
+from mindsd.batching.stack import take
+from mindsd.errors import RequestError
+from mindsd.stepcache.cell import Form
+from mindsd.stepcache.guidance import Guidance, conditional_rows
+from mindsd.stepcache.output import Outputs
+from mindsd.stepcache.plan import Kind
 from mindsd.stepcache.trajectory import Position, Trajectory
 from mindsd.wrap import Wrap, wrap
 
@@ -23,7 +33,7 @@ FindTrajectory = Callable[[], Trajectory | None]
 
 def follow_calls(module: Any, find: FindTrajectory) -> Wrap:
     """Make every call of `module` carry its position in the trajectory that it belongs to."""
-    batchable = Batchable(module.forward, "denoise")
+    batchable = Batchable(module.forward, "denoise", type(module).__name__)
 
     def forward(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         trajectory = find()
@@ -31,36 +41,115 @@ def follow_calls(module: Any, find: FindTrajectory) -> Wrap:
             return original(*args, **kwargs)
         bound = batchable.signature.bind(*args, **kwargs).arguments
         time = next((value for name, value in bound.items() if name in TIMES), None)
-        if time is None:
-            return original(*args, **kwargs)
-        position = trajectory.position(id(module), time)
+        position = None if time is None else trajectory.position(id(module), time)
         if position is None:
             return original(*args, **kwargs)
-        result = _run(batchable, position, original, args, kwargs)
-        trajectory.branches[id(module)].append(
-            result if trajectory.guidance is Guidance.SEPARATE else None
-        )
+        with tagged(position):
+            call = read(batchable, args, kwargs) if _may_leave_out(trajectory) else None
+            if call is None:
+                result = original(*args, **kwargs)
+            else:
+                result = _Rows(position, call, original).run()
+        trajectory.branches[id(module)].append(result)
         return result
 
     return wrap(module, "forward", forward)
 
 
-def _run(
-    batchable: Batchable,
-    position: Position,
-    original: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    trajectory = position.trajectory
-    if not trajectory.guided:
-        if trajectory.guidance is Guidance.SEPARATE and position.branch:
-            return trajectory.branches[position.module][0]
-        call = read(batchable, args, kwargs)
-        count = 0 if call is None else call.rows
-        rows = conditional_rows(trajectory.guidance, count, trajectory.images)
-        if call is not None and rows is not None:
-            with tagged(replace(position, first_row=rows.start)):
-                return run_conditional(original, call, rows)
-    with tagged(position):
-        return original(*args, **kwargs)
+def _may_leave_out(trajectory: Trajectory) -> bool:
+    cache = trajectory.step_cache
+    skips = cache is not None and Kind.SKIPPED in cache.uses
+    return skips or trajectory.acceleration.guidance_until < 1
+
+
+class _Rows:
+    """The rows of one call, each run, forecast, or made of its conditional twin."""
+
+    def __init__(self, position: Position, call: Call, original: Callable[..., Any]):
+        self.position, self.trajectory = position, position.trajectory
+        self.call, self.original = call, original
+        latents = next(
+            leaf
+            for leaf, role in zip(call.leaves, call.roles, strict=True)
+            if role in (Role.ROWS, Role.ITEMS)
+        )
+        self.twins = self._twins()
+        images = [self.twins.get(place, place) for place in range(call.rows)]
+        self.outputs = Outputs(position, call.key, list(latents), images)
+
+    def run(self) -> Any:
+        left_out = {} if self.trajectory.guided else self.twins
+        own = [place for place in range(self.call.rows) if place not in left_out]
+        skipped = [place for place in own if self.outputs.is_skipped(place)]
+        ran = [place for place in own if place not in skipped]
+        result, form, values = self._run(ran)
+        if form is None and len(ran) == self.call.rows:
+            return result  # not rows: nothing can ever stand for it
+        values |= {place: self.outputs.forecast(place) for place in skipped}
+        self._settle_guidance(values, left_out, skipped)
+        if len(ran) == self.call.rows:
+            return result
+        form = form or self._known_form(skipped)
+        return form.build([values[place] for place in range(self.call.rows)])
+
+    def _run(self, ran: list[int]) -> tuple[Any, Form | None, dict[int, Tensor]]:
+        """The result for some rows, how it is built of rows, and the rows by their places."""
+        if not ran:
+            return None, None, {}
+        args, kwargs = take(self.call, ran).arguments()
+        every = len(ran) == self.call.rows
+        position = self.position if every else replace(self.position, rows=tuple(ran))
+        with tagged(position):
+            result = self.original(*args, **kwargs)
+        form, rows = Form.of(result, len(ran))
+        if form is None:
+            if not every:
+                raise RequestError(
+                    f"{self.call.batchable.name} does not give one result for each of its "
+                    f"{len(ran)} rows, so none can be left out; leave out skip and guidance_until"
+                )
+            return result, None, {}
+        values = dict(zip(ran, rows, strict=True))
+        self.outputs.learn(values, form)
+        return result, form, values
+
+    def _twins(self) -> dict[int, int]:
+        """The conditional row of each unconditional one."""
+        guidance, rows = self.trajectory.guidance, self.call.rows
+        if guidance is Guidance.SEPARATE:
+            return {place: place for place in range(rows)} if self.position.branch == 1 else {}
+        conditional = conditional_rows(guidance, rows, self.trajectory.images)
+        if conditional is None:
+            return {}
+        others = (place for place in range(rows) if place not in conditional)
+        return dict(zip(others, conditional, strict=True))
+
+    def _settle_guidance(
+        self, values: dict[int, Tensor], left_out: dict[int, int], skipped: list[int]
+    ) -> None:
+        """Fill in the unconditional rows that are left out; remember the difference of others."""
+        if self.trajectory.acceleration.guidance_until == 1:
+            return
+        differences, before = self.trajectory.differences, self._before()
+        noise_change = self.position.noise.noise_change(self.trajectory.prediction)
+        conditional = Form.of(before, self.call.rows)[1] if before is not None else values
+        for place, twin in self.twins.items():
+            key = (self.position.module, self.position.stage, place)
+            if place in left_out:
+                known = differences.get(key)
+                own = conditional[twin]
+                values[place] = own if known is None else own - known / noise_change
+            elif not {place, twin} & set(skipped):  # two forecasts may differ wildly
+                differences[key] = (conditional[twin] - values[place]) * noise_change
+
+    def _before(self) -> Any:
+        """The result of the branch before this one; None in the first."""
+        return next(iter(self.trajectory.branches[self.position.module]), None)
+
+    def _known_form(self, skipped: list[int]) -> Form:
+        """Where no row ran: as the row's last output was, or as the other branch's is."""
+        form = self.outputs.form(skipped[0]) if skipped else None
+        if form is None:
+            form, _ = Form.of(self._before(), self.call.rows)
+        assert form is not None
+        return form

@@ -11,6 +11,7 @@ from mindsd.config import Acceleration
 from mindsd.errors import ModelError, RequestError
 from mindsd.stepcache.cache import CachedDenoiser
 from mindsd.stepcache.dit import DiTSplit
+from mindsd.stepcache.plan import Kind
 from mindsd.stepcache.split import Split
 from mindsd.stepcache.unet import UNetSplit
 from mindsd.tokenmerge.diffusion import MergedDenoiser
@@ -44,8 +45,12 @@ class Denoiser:
             RequestError: names it.
         """
         kind = type(self.module).__name__
-        if acceleration.step_cache is not None and self.why_not_cached is not None:
-            raise RequestError(f"no step cache for {kind}: {self.why_not_cached}; leave it out")
+        cache = acceleration.step_cache
+        if cache and Kind.SHALLOW in cache.uses and self.why_not_cached is not None:
+            raise RequestError(
+                f"no step cache for {kind} with shallow steps: {self.why_not_cached}; "
+                "skip steps instead (skip:2 or tolerance:0.02)"
+            )
         if acceleration.token_merge is not None and self.why_not_merged is not None:
             raise RequestError(
                 f"no token merging for {kind}: it {self.why_not_merged}; leave it out"

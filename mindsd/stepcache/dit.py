@@ -5,21 +5,45 @@
 
 As first-block caching does it; kept is one residual of the image stream for each row. The text
 stream needs none: after the last block only the image is read.
+
+What a model adds between its blocks (ControlNet) is not theirs and stays fresh in every pass. Where
+it joins its text to the image on the way (Flux 2, AuraFlow, Chroma), what the blocks add before and
+after are two pieces, laid one behind the other:
+
+    deep value   [image tokens | text and image tokens, width]
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-from diffusers.hooks._helpers import TransformerBlockRegistry  # private: guarded by a test
+import torch
 from torch import Tensor, nn
 
 from mindsd.errors import ModelError
-from mindsd.stepcache.split import Pass, Split, Stop
+from mindsd.stepcache.ports import Ports
+from mindsd.stepcache.split import Pass, Running, Split, Stop
 
-LISTS = ("transformer_blocks", "single_transformer_blocks", "blocks", "layers")
+LISTS = (
+    "transformer_blocks",
+    "single_transformer_blocks",
+    "joint_transformer_blocks",
+    "double_blocks",
+    "visual_transformer_blocks",
+    "blocks",
+    "layers",
+)
+# Models whose rows are not what they seem: what one row keeps would be wrong beside other rows.
+KNOWN_NOT = {
+    "BriaFibo2Transformer2DModel": "lays out a row's tokens as its neighbours' texts ask",
+    "ErnieImageTransformer2DModel": "has its tokens before its rows",
+    "HiDreamImageTransformer2DModel": "has the layers of its texts before its rows",
+    "JoyImageEditPlusTransformer3DModel": "pads a row's tokens to its neighbours' number",
+    "Lumina2Transformer2DModel": "pads a row's tokens to its neighbours' number",
+    "NucleusMoEImageTransformer2DModel": "does not undo a LoRA's scale where a probe stops it",
+    "OmniGenTransformer2DModel": "takes the pictures of all its rows as one list",
+}
 SKETCH = 64  # groups of tokens that a probe keeps the means of
 
 
@@ -27,99 +51,93 @@ class DiTSplit(Split):
     """Splits any diffusers transformer whose blocks lie in lists of the usual names.
 
     Raises:
-        ModelError: it has fewer than two blocks in such lists.
+        ModelError: it has fewer than two blocks in such lists, or is known not to come apart.
     """
 
     def __init__(self, model: nn.Module):
-        super().__init__()
+        kind = type(model).__name__
+        if kind in KNOWN_NOT:
+            raise ModelError(f"{kind} {KNOWN_NOT[kind]}")
         lists = [getattr(model, name, None) for name in LISTS]
         blocks = [block for own in lists if isinstance(own, nn.ModuleList) for block in own]
         if len(blocks) < 2:
-            names = ", ".join(LISTS)
-            raise ModelError(f"{type(model).__name__} has no blocks to cache in any of {names}")
-        self.put(blocks[0], self._first(Ports(blocks[0])))
-        for block in blocks[1:-1]:
-            self.put(block, self._middle(Ports(block)))
-        self.put(blocks[-1], self._last(Ports(blocks[-1])))
+            raise ModelError(f"{kind} has no blocks to cache in any of {', '.join(LISTS)}")
+        super().__init__(model)
+        for block in blocks:
+            self.put(block, self._block(Ports(block)))
 
-    def _first(self, ports: Ports) -> Callable[..., Any]:
-        def first(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def deep(self, running: Running) -> Tensor:
+        """The pieces behind each other: [rows, tokens, width], in the dtype of the tokens."""
+        if not running.kept:
+            raise self.refused("its deep blocks did not run")
+        kept = running.kept
+        return (kept[0] if len(kept) == 1 else torch.cat(kept, 1)).to(running.dtype)
+
+    def shallow(self, run: Callable[[], Any], deep: Tensor) -> Any:
+        running = Running(Pass.FORECAST, deep)
+        result = self._in(running, run)
+        if running.used != deep.shape[1]:
+            raise self.refused(f"{running.used} of {deep.shape[1]} kept tokens have a place")
+        return result
+
+    def _block(self, ports: Ports) -> Callable[..., Any]:
+        """In a pass the block that is called first is cheap, those after it are deep."""
+
+        def block(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            now = self.now
+            if now.mode is Pass.PLAIN:
+                return original(*args, **kwargs)
+            image, text = ports.given(args, kwargs)
+            if not now.begun:
+                now.begun = True
+                return self._first(ports, image, text, lambda: original(*args, **kwargs))
+            if now.mode is Pass.FORECAST:
+                return ports.made(self._forecast(image), text)
+            piece = self._piece(image)
+            piece.sub_(image)  # before it runs: a block may write into its own input
             result = original(*args, **kwargs)
-            if self.now.mode is Pass.PROBE:
-                image, _ = ports.given(args, kwargs)
-                self.now.value = sketch(ports.image(result) - image)
-                raise Stop
-            if self.now.mode is Pass.KEEP:
-                self.now.before = ports.image(result)
-            elif self.now.mode is Pass.FORECAST:
-                ports.image(result)  # learns the form of its results
+            piece.add_(ports.result(result, image, text))
             return result
 
-        return first
+        return block
 
-    def _middle(self, ports: Ports) -> Callable[..., Any]:
-        def middle(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if self.now.mode is Pass.FORECAST:
-                return ports.made(*ports.given(args, kwargs))
-            return original(*args, **kwargs)
+    def _first(self, ports: Ports, image: Tensor, text: Any, run: Callable[[], Any]) -> Any:
+        now = self.now
+        if now.mode is Pass.FORECAST:
+            return run()
+        if image.ndim != 3 or image.shape[0] != now.rows:
+            raise self.refused(f"its blocks take {tuple(image.shape)} tokens for {now.rows} rows")
+        now.dtype = image.dtype
+        before = sketch(image) if now.mode is Pass.PROBE else None
+        result = run()
+        if before is not None:
+            now.value = sketch(ports.result(result, image, text)) - before
+            raise Stop
+        return result
 
-        return middle
+    def _piece(self, image: Tensor) -> Tensor:
+        """Where what the blocks add to so many tokens is summed up, in float32."""
+        now = self.now
+        if image.shape[0] != now.rows or (now.kept and now.kept[0].shape[2:] != image.shape[2:]):
+            raise self.refused(f"its blocks take {tuple(image.shape)} tokens for {now.rows} rows")
+        if not now.kept or now.kept[-1].shape != image.shape:
+            exact = torch.promote_types(image.dtype, torch.float32)
+            now.kept.append(torch.zeros_like(image, dtype=exact))
+        return now.kept[-1]
 
-    def _last(self, ports: Ports) -> Callable[..., Any]:
-        def last(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            before, self.now.before = self.now.before, None
-            if self.now.mode is Pass.FORECAST:
-                image, text = ports.given(args, kwargs)
-                assert self.now.value is not None
-                return ports.made(image + self.now.value, text)
-            result = original(*args, **kwargs)
-            if self.now.mode is Pass.KEEP:
-                assert before is not None
-                self.now.value = ports.image(result) - before
-            return result
-
-        return last
-
-
-class Ports:
-    """Where a block takes and gives its image and text tokens."""
-
-    def __init__(self, block: nn.Module):
-        self.parameters = list(inspect.signature(block.forward).parameters)
-        try:
-            known = TransformerBlockRegistry.get(type(block))
-        except ValueError:  # a block that diffusers does not list: SD3's, PixArt's, Z-Image's
-            known = None
-        self.image_name = getattr(known, "hidden_states_argument_name", None) or self.parameters[0]
-        if known is None and "hidden_states" in self.parameters:
-            self.image_name = "hidden_states"
-        self.text_name = (
-            getattr(known, "encoder_hidden_states_argument_name", None) or "encoder_hidden_states"
-        )
-        self.image_index = getattr(known, "return_hidden_states_index", None)
-        self.text_index = getattr(known, "return_encoder_hidden_states_index", None)
-        self.single = True  # whether the block gave one tensor; learned when it first ran
-
-    def given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Any]:
-        """Image and text tokens of a call."""
-        named = dict(zip(self.parameters, args, strict=False)) | kwargs
-        return named[self.image_name], named.get(self.text_name)
-
-    def image(self, result: Any) -> Tensor:
-        """The image tokens of a result."""
-        self.single = isinstance(result, Tensor)
-        if self.single:
-            return result
-        if self.image_index is None:  # (text or None, image), as SD3's blocks give it
-            self.image_index, self.text_index = len(result) - 1, 0
-        return result[self.image_index]
-
-    def made(self, image: Tensor, text: Any) -> Any:
-        """A result of the block's form from image and text tokens."""
-        if self.text_index is None:
+    def _forecast(self, image: Tensor) -> Tensor:
+        """The image tokens with their piece of the value, which is put in where it begins."""
+        now = self.now
+        assert now.value is not None
+        if now.kept and now.kept[-1].shape == image.shape:
             return image
-        pair = {self.image_index: image, self.text_index: text}
-        return tuple(pair[place] for place in sorted(pair))
+        tokens = image.shape[1]
+        piece = now.value[:, now.used : now.used + tokens]
+        if piece.shape != image.shape:
+            raise self.refused(f"{tuple(image.shape)} tokens came where others had been kept")
+        now.used += tokens
+        now.kept.append(piece)
+        return image + piece
 
 
 def sketch(tokens: Tensor) -> Tensor:

@@ -1,25 +1,18 @@
 """Guidance cut-off: after a share of the steps the unconditional branch is not computed any more.
 
-Classifier-free guidance adds scale * (conditional - unconditional). Late in the trajectory the
-difference hardly matters (T-GATE, arXiv:2404.02747; guidance intervals, arXiv:2404.07724), so the
-conditional prediction stands for both and the pipeline's own arithmetic goes on unchanged:
+Classifier-free guidance adds scale * (conditional - unconditional). Late in the trajectory that
+difference matters less (T-GATE, arXiv:2404.02747), and as a difference of predicted noise it hardly
+changes, so the last one that was computed stands for those to come, and the pipeline's own
+arithmetic goes on unchanged.
 
-    rows of a call       unconditional | conditional       two calls          first   | second
-    run                                  conditional       run                first
-    handed to pipeline   conditional   | conditional       handed on          first   | first
+    rows of a call       unconditional     | conditional       two calls          first | second
+    run                                      conditional       run                first
+    handed to pipeline   first - difference| first             handed on          first | first - d
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
-from typing import Any
-
-import torch
-from torch.utils import _pytree as pytree
-
-from mindsd.batching.call import Call
-from mindsd.batching.stack import take
 
 
 class Guidance(Enum):
@@ -37,16 +30,3 @@ def conditional_rows(guidance: Guidance | None, rows: int, images: int) -> range
     if not images or rows != 2 * images:
         return None
     return range(images, rows) if guidance is Guidance.NEGATIVE_FIRST else range(images)
-
-
-def run_conditional(original: Callable[..., Any], call: Call, rows: range) -> Any:
-    """The call for its conditional rows only, their result given for both branches."""
-    args, kwargs = take(call, list(rows)).arguments()
-    result = original(*args, **kwargs)
-    return pytree.tree_map(_twice, result, is_leaf=lambda node: isinstance(node, list))
-
-
-def _twice(leaf: Any) -> Any:
-    if isinstance(leaf, list):
-        return [*leaf, *leaf]
-    return torch.cat([leaf, leaf]) if isinstance(leaf, torch.Tensor) else leaf

@@ -6,18 +6,26 @@ The blocks of one instance are wrapped. In each pass they do one of these:
     KEEP     run, and keep the deep value at the last seam
     FORECAST let the deep blocks pass everything through; put a forecast in at the last seam
     PROBE    run to the first seam, keep the cheap feature there and stop
+
+No list of models says that a denoiser comes apart at these seams, so it is tried: the first deep
+value of every form of call is put back at once, and must give the result that it was kept from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from mindsd.device import is_out_of_memory
+from mindsd.errors import RequestError
 from mindsd.wrap import Wrap, wrap
 
 
@@ -38,13 +46,23 @@ class Running:
 
     Attributes:
         mode: which.
-        value: the deep value that was kept or is put in, or the cheap feature.
-        before: what a split remembers from one seam to the next.
+        value: the deep value that is put in, or the cheap feature that was found.
+        kept: the deep value's pieces as they were found, each [rows, ...].
+        rows: of the call; not where a forecast is put in.
+        form: which arguments the call has, whatever their sizes and numbers.
+        dtype: of the kept value.
+        begun: whether the cheap part lies behind.
+        used: how much of the value was put in.
     """
 
     mode: Pass = Pass.PLAIN
     value: Tensor | None = None
-    before: Tensor | None = None
+    kept: list[Tensor] = field(default_factory=list)
+    rows: int = 0
+    form: Hashable = None
+    dtype: torch.dtype = torch.float32
+    begun: bool = False
+    used: int = 0
 
 
 PLAIN = Running()
@@ -56,9 +74,13 @@ class Split:
     Tensors have the rows of the call first. Several threads may run passes of one split.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module) -> None:
+        self.kind = type(module).__name__
+        self._signature = inspect.signature(module.forward)
+        self._tried: set[Hashable] = set()
         self._running: ContextVar[Running] = ContextVar("running", default=PLAIN)  # noqa: B039  # never written to
         self._wraps: list[Wrap] = []
+        self.put(module, self._read)
 
     @property
     def now(self) -> Running:
@@ -66,11 +88,18 @@ class Split:
         return self._running.get()
 
     def whole(self, run: Callable[[], Any]) -> tuple[Any, Tensor]:
-        """The denoiser's result and the deep value [rows, ...]."""
+        """The denoiser's result and the deep value [rows, ...].
+
+        Raises:
+            RequestError: the deep value of such a call does not stand for what it was kept from.
+        """
         running = Running(Pass.KEEP)
         result = self._in(running, run)
-        assert running.value is not None
-        return result, running.value
+        deep = self.deep(running)
+        if running.form not in self._tried:
+            self._try(run, result, deep)
+            self._tried.add(running.form)
+        return result, deep
 
     def shallow(self, run: Callable[[], Any], deep: Tensor) -> Any:
         """Its result with the deep value put in instead of computed."""
@@ -86,6 +115,16 @@ class Split:
             return running.value
         raise AssertionError("the probe ran past its seam")
 
+    def deep(self, running: Running) -> Tensor:
+        """The deep value of a pass that kept it."""
+        if not running.kept:
+            raise self.refused("its deep blocks did not run")
+        return running.kept[0]
+
+    def refused(self, why: str) -> RequestError:
+        """The error for a call that cannot be cached."""
+        return RequestError(f"no step cache for {self.kind}: {why}; leave it out")
+
     def remove(self) -> None:
         """Take everything off the denoiser."""
         for own in reversed(self._wraps):
@@ -93,8 +132,36 @@ class Split:
         self._wraps.clear()
 
     def put(self, module: nn.Module, function: Callable[..., Any]) -> None:
-        """Wrap a block: `function(original, *args, **kwargs)`, called in every pass."""
+        """Wrap a module: `function(original, *args, **kwargs)`, called in every pass."""
         self._wraps.append(wrap(module, "forward", function))
+
+    def _read(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        now = self.now
+        if now.mode in (Pass.KEEP, Pass.PROBE):
+            named = self._signature.bind(*args, **kwargs).arguments
+            leaves, spec = pytree.tree_flatten(dict(named))
+            now.form = str(spec), tuple(_form(leaf) for leaf in leaves)
+            now.rows = next((len(own) for own in leaves if isinstance(own, Tensor)), 0)
+        return original(*args, **kwargs)
+
+    def _try(self, run: Callable[[], Any], result: Any, deep: Tensor) -> None:
+        """Hold a value that was just kept against what it was kept from; one wait for the device.
+
+        Not for numbers that overflowed: those prove nothing.
+        """
+        try:
+            again = self.shallow(run, deep)
+        except RequestError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise self.refused(f"its first and last layers do not run alone ({error})") from error
+        if (apart := distance(again, result)) > 1:
+            raise self.refused(
+                f"its deep blocks are not all that lies between its first and last layers "
+                f"(put back at once, what they gave is {apart:.3g} times what rounding may move)"
+            )
 
     def _in(self, running: Running, run: Callable[[], Any]) -> Any:
         before = self._running.set(running)
@@ -102,3 +169,24 @@ class Split:
             return run()
         finally:
             self._running.reset(before)
+
+
+def _form(leaf: Any) -> Hashable:
+    if isinstance(leaf, Tensor):
+        return Tensor, leaf.ndim
+    return leaf if leaf is None or isinstance(leaf, bool | str) else type(leaf)
+
+
+def distance(result: Any, reference: Any) -> float:
+    """How far two results are apart (L2), in units of what rounding may make: the root of epsilon.
+
+    0 where the reference is not finite.
+    """
+    pairs = zip(pytree.tree_leaves(result), pytree.tree_leaves(reference), strict=True)
+    floats = [(a, b) for a, b in pairs if isinstance(b, Tensor) and b.is_floating_point()]
+    parts = []
+    for own, expected in floats:
+        size = expected.float().norm()
+        share = (own.float() - expected.float()).norm() / size.clamp_min(1e-12)
+        parts.append(torch.where(size.isfinite(), share / torch.finfo(own.dtype).eps ** 0.5, 0))
+    return torch.stack(parts).max().item() if parts else 0.0

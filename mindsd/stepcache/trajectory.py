@@ -20,39 +20,11 @@ from typing import Any
 import torch
 
 from mindsd.config import Acceleration
-from mindsd.stepcache.forecast import Anchor
+from mindsd.stepcache.cell import DeepCell, OutputCell
 from mindsd.stepcache.guidance import Guidance
 from mindsd.stepcache.plan import Kind, StepCache
+from mindsd.stepcache.schedule import Noise, Prediction, first_index, noises, prediction_of
 from mindsd.wrap import Wrap, wrap
-
-
-@dataclass
-class Cell:
-    """What is kept for one row of one branch and stage: its anchors and how long they were used.
-
-    Attributes:
-        key: shapes and constants of the call that made it; another key starts afresh.
-        deep, output: the deep value and the output.
-        form: how the denoiser returns its output.
-        feature: the cheap feature of the previous step (adaptive only), a few numbers.
-        moved: its accumulated relative change since the last whole step.
-        reused: forecasts since then.
-    """
-
-    key: Any
-    deep: Anchor | None = None
-    output: Anchor | None = None
-    form: Any = None
-    feature: torch.Tensor | None = None
-    moved: float = 0.0
-    reused: int = 0
-
-    def went(self, kind: Kind, moved: float) -> None:
-        """An adaptive step was of this kind, after so much change in all."""
-        self.moved, self.reused = (0.0, 0) if kind is Kind.WHOLE else (moved, self.reused + 1)
-
-    def computed_output(self, output: Anchor, form: Any) -> None:
-        self.output, self.form = output, form
 
 
 @dataclass(frozen=True)
@@ -60,17 +32,17 @@ class Position:
     """One call of a denoiser: of which trajectory, at which solver call, for which branch.
 
     Attributes:
-        first_row: number of the call's first row among all that the branch has; not 0 where the
-            unconditional rows before it were dropped.
-        level: share of noise, 0 to 1.
+        index: of the solver call.
+        noise: how noisy the latents are.
+        rows: numbers of the call's rows among all that the branch has, where some were left out.
     """
 
     trajectory: Trajectory
     module: int
     branch: int
     index: int
-    level: float
-    first_row: int = 0
+    noise: Noise
+    rows: tuple[int, ...] | None = None
 
     @property
     def group(self) -> Any:
@@ -78,25 +50,35 @@ class Position:
         return self.trajectory.acceleration.token_merge
 
     @property
+    def step(self) -> int:
+        return self.index // self.trajectory.order
+
+    @property
+    def stage(self) -> int:
+        """Which of its step's solver calls it is."""
+        return self.index % self.trajectory.order
+
+    @property
     def planned(self) -> Kind | None:
         """The step's kind where the plan knows it beforehand."""
         kinds = self.trajectory.kinds
-        return None if kinds is None else kinds[self.index // self.trajectory.order]
+        return None if kinds is None else kinds[self.step]
 
     @property
     def at_an_end(self) -> bool:
         cache = self.trajectory.step_cache
-        return cache is None or cache.at_an_end(
-            self.index // self.trajectory.order, self.trajectory.steps
-        )
+        return cache is None or cache.at_an_end(self.step, self.trajectory.steps)
 
-    def cell(self, row: int) -> tuple[int, ...]:
-        """The key of the row's cell."""
-        stage = self.index % self.trajectory.order
-        return (self.module, self.branch, self.first_row + row, stage)
+    def row(self, place: int) -> int:
+        """The number of the call's row at a place."""
+        return place if self.rows is None else self.rows[place]
 
-    def keep(self, row: int, cell: Cell) -> None:
-        self.trajectory.cells[self.cell(row)] = cell
+    def cell(self, place: int) -> tuple[int, ...]:
+        """The key of that row's cells."""
+        return (self.module, self.branch, self.row(place), self.stage)
+
+    def keep(self, place: int, cell: DeepCell) -> None:
+        self.trajectory.cells[self.cell(place)] = cell
 
 
 @dataclass(eq=False)
@@ -109,9 +91,12 @@ class Trajectory:
         calls: solver calls from the first to the last.
         expected_images: how many rows the scheduler will work on, where it is known; else 0.
         images: how many it does.
-        cells: what is kept, by module, branch, row and stage.
+        prediction: what the denoiser's outputs are.
+        cells, outputs: what is kept, by module, branch, row and stage.
         kinds: the plan, a kind for each step; None when it is decided as they come.
+        noises: how noisy the latents are at each solver call.
         branches: results of the present solver call's branches, by module.
+        differences: conditional minus unconditional noise, by module, stage and row.
         merges: token merging's plans, by module, resolution and image.
     """
 
@@ -122,12 +107,15 @@ class Trajectory:
     expected_images: int = 0
     calls: int = 0
     images: int = 0
-    cells: dict[tuple[int, ...], Cell] = field(default_factory=dict)
+    prediction: Prediction = Prediction.CLEAN
+    cells: dict[tuple[int, ...], DeepCell] = field(default_factory=dict)
+    outputs: dict[tuple[int, ...], OutputCell] = field(default_factory=dict)
     kinds: list[Kind] | None = None
+    noises: list[Noise] = field(default_factory=list)
     branches: dict[int, list[Any]] = field(default_factory=dict)
+    differences: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
     merges: dict[tuple[int, ...], Any] = field(default_factory=dict)
-    _levels: list[float] = field(default_factory=list)
-    _first: int | None = None
+    _started: bool = False
     _done: int = 0
     _wraps: list[Wrap] = field(default_factory=list)
 
@@ -167,12 +155,11 @@ class Trajectory:
         times = self.scheduler.timesteps
         if times is None or len(times) == 0:
             return None
-        if self._first is None:
+        if not self._started:
             self._start(timestep)
-        assert self._first is not None
         branch = len(self.branches.setdefault(module, []))
         index = min(self._done, self.calls - 1)
-        return Position(self, module, branch, index, self._levels[self._first + index])
+        return Position(self, module, branch, index, self.noises[index])
 
     def _begin(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
@@ -180,16 +167,15 @@ class Trajectory:
         return result
 
     def _forget(self) -> None:
-        self._first, self._done, self.images = None, 0, self.expected_images
-        self.branches.clear()
-        self.cells.clear()
-        self.merges.clear()
+        self._started, self._done, self.images = False, 0, self.expected_images
+        for kept in (self.branches, self.cells, self.outputs, self.differences, self.merges):
+            kept.clear()
 
     def _start(self, timestep: Any) -> None:
         times = torch.as_tensor(self.scheduler.timesteps).tolist()
-        self._levels = noise_levels(self.scheduler, times)
-        self._first = first_index(self.scheduler, times, timestep)
-        self.calls = len(times) - self._first
+        self.noises = noises(self.scheduler, times)[first_index(self.scheduler, times, timestep) :]
+        self.prediction = prediction_of(self.scheduler)
+        self.calls, self._started = len(self.noises), True
         self.kinds = None if self.step_cache is None else self.step_cache.fixed(self.steps)
 
     def _advance(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -218,32 +204,3 @@ def following(trajectory: Trajectory) -> Iterator[None]:
 def present_trajectory() -> Trajectory | None:
     """The one that calls made here belong to."""
     return _present.get()
-
-
-def first_index(scheduler: Any, times: list[float], timestep: Any) -> int:
-    """Which time the first call is made at: image-to-image starts late.
-
-    Schedulers that can be told so know it; for the others the call's own time says it, unless the
-    model counts time otherwise than its scheduler (flows often pass 0 to 1).
-    """
-    known = getattr(scheduler, "begin_index", None)
-    if known is not None:
-        return int(known)
-    time = float(torch.as_tensor(timestep).flatten()[0])
-    if time <= 1 < times[0]:
-        return 0
-    near = [abs(own - time) for own in times]
-    return near.index(min(near))
-
-
-def noise_levels(scheduler: Any, times: list[float]) -> list[float]:
-    """The share of noise, 0 to 1, at each time: sigma of a flow, sqrt(1 - alpha) of a diffusion."""
-    sigmas = getattr(scheduler, "sigmas", None)
-    alphas = getattr(scheduler, "alphas_cumprod", None)
-    if sigmas is not None and len(sigmas) >= len(times):
-        values = [float(s) for s in sigmas[: len(times)]]
-        return values if alphas is None else [s / (1 + s * s) ** 0.5 for s in values]
-    if alphas is not None:
-        last = len(alphas) - 1
-        return [float(1 - alphas[min(last, max(0, round(t)))]) ** 0.5 for t in times]
-    return [t / max(times[0], 1.0) for t in times]

@@ -11,6 +11,7 @@ kept, [channels of the last seam, height, width] for each row.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +32,9 @@ class UNetSplit(Split):
     """
 
     def __init__(self, unet: Any):
-        super().__init__()
         if len(unet.up_blocks) < 2:
             raise ModelError("a UNet with fewer than two up blocks cannot be cached between steps")
+        super().__init__(unet)
         last: Any = unet.up_blocks[-1]
         self._channels = last.resnets[-1].in_channels - unet.conv_in.out_channels
         self.put(unet.down_blocks[0].resnets[0], self._probe)
@@ -46,7 +47,8 @@ class UNetSplit(Split):
         for resnet in last.resnets[:-1]:
             self.put(resnet, self._pass_value)
         for attention in list(getattr(last, "attentions", ()))[:-1]:
-            self.put(attention, self._pass_tuple)
+            several = "return_dict" in inspect.signature(attention.forward).parameters
+            self.put(attention, self._pass_tuple if several else self._pass_value)
         self.put(last.resnets[-1], self._keep)
 
     def _probe(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -57,7 +59,8 @@ class UNetSplit(Split):
         return result
 
     def _down(self, resnets: int, outermost: bool, block: Any) -> Callable[..., Any]:
-        residuals = resnets + (block.downsamplers is not None)
+        halved = block.downsamplers is not None
+        channels = block.resnets[-1].out_channels
 
         def down(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if self.now.mode is not Pass.FORECAST:
@@ -65,7 +68,10 @@ class UNetSplit(Split):
             x: Tensor = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             # Skips that only deep layers read: shapes that ControlNet's residuals can be added to.
             seen = [x[:, :1]] * resnets if outermost else [x.new_zeros(1)] * resnets
-            return x, (*seen, *[x.new_zeros(1)] * (residuals - resnets))
+            # A T2I-Adapter's features are added in place: to nothing that is read.
+            sides = [(side + 1) // 2 if halved else side for side in x.shape[2:]]
+            unread = x.new_zeros(len(x), channels, *sides)
+            return unread, (*seen, *[x.new_zeros(1)] * halved)
 
         return down
 
@@ -82,5 +88,5 @@ class UNetSplit(Split):
 
     def _keep(self, original: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.now.mode is Pass.KEEP:
-            self.now.value = x[:, : self._channels]
+            self.now.kept.append(x[:, : self._channels])
         return original(x, *args, **kwargs)

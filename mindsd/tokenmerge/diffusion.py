@@ -124,7 +124,7 @@ def _merged(forward: Forward, sample: Tensor) -> _Merged | None:
     positions = [row.tag for row in forward.rows if isinstance(row.tag, Position)]
     if len(positions) < len(forward.rows) or not positions or positions[0].group is None:
         return None
-    numbers = [row.tag.first_row + row.number for row in forward.rows]
+    numbers = [row.tag.row(row.number) for row in forward.rows]
     side = (sample.shape[2], sample.shape[3])
     return _Merged(positions[0].group, positions, numbers, side, forward, {})
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from mindsd.app.options import Order
 from mindsd.app.png import read_record
+from mindsd.config import SPEEDS
 from mindsd.errors import OutputError
 from mindsd.pipelines.text_to_image import TextToImage
 
@@ -231,7 +232,7 @@ def test_an_acceleration_is_used_and_recorded(mindsd, model, tmp_path):
     assert accelerations == {
         "plain": {},
         "lossless": {},
-        "fast": {"step_cache": "interval:3", "guidance_until": 0.8},
+        "fast": SPEEDS["fast"].as_json(),
         "own": {"step_cache": "interval:2", "guidance_until": 0.5},
     }
     drawn = {name: Image.open(file).tobytes() for name, file in files.items()}

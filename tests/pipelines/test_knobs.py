@@ -4,8 +4,9 @@ import pytest
 
 from mindsd.config import PLAIN, Acceleration
 from mindsd.pipelines.bench import ways
-from mindsd.pipelines.knobs import KNOBS, Knob
+from mindsd.pipelines.knobs import BOLDER, KNOBS, Knob, calibrated
 from mindsd.pipelines.way import Way
+from mindsd.stepcache.plan import Kind, StepCache
 
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: f"{knob.field} {knob.values[0]}")
@@ -41,3 +42,15 @@ def test_a_bench_compares_with_fewer_steps():
     assert every[0] == Way() and len(set(every)) == len(every)
     assert every[-3:] == [Way(steps=16), Way(steps=12), Way(steps=8)]
     assert ways(1)[-1] == Way(steps=1)
+
+
+def test_calibrated_plans_come_first_from_many_steps_to_few():
+    plans = {
+        count: StepCache(mask=(Kind.WHOLE,) * count + (Kind.SKIPPED,) * (24 - count))
+        for count in range(4, 25)
+    }
+    first, *others = calibrated(plans)
+    counts = [str(value).count("1") for value in first.values]
+    assert tuple(others) == KNOBS and counts[0] == 23 and counts[-1] == 4
+    assert all(a >= b * BOLDER for a, b in zip(counts, counts[1:], strict=False))
+    assert set(first.values) <= {str(plan) for plan in plans.values()}

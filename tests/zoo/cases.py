@@ -11,18 +11,21 @@ import torch
 from diffusers import (
     DiffusionPipeline,
     FluxImg2ImgPipeline,
+    FluxInpaintPipeline,
+    FluxKontextPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
 )
 from PIL import Image
 
-from tests.zoo.flux import flux
+from tests.zoo.flux import flux, flux_control, flux_controlnet, flux_fill
 from tests.zoo.pixart import pixart
 from tests.zoo.qwen_image import qwen_image
-from tests.zoo.sd3 import sd3
+from tests.zoo.sd3 import sd3, sd3_controlnet
 from tests.zoo.sdxl import sdxl
-from tests.zoo.stable_diffusion import controlnet, stable_diffusion
-from tests.zoo.unheard_of import unheard_of
+from tests.zoo.stable_diffusion import controlnet, stable_diffusion, stable_diffusion_2
+from tests.zoo.unheard_of import LayeredDreamer, unheard_of
+from tests.zoo.wan import wan
 from tests.zoo.z_image import z_image
 
 SIDE = 32  # pixels
@@ -82,6 +85,8 @@ class Case:
 SIZE = {"width": SIDE, "height": SIDE}
 PICTURES = tuple({"image": picture(seed), "num_inference_steps": 5} for seed in (1, 2, 3))
 SHORT = {**SIZE, "max_sequence_length": 16}
+SHOWN = tuple({"control_image": picture(seed)} for seed in (1, 2, 3))
+FILM = {**SHORT, "guidance_scale": 3.0, "num_frames": 5}
 CASES = {
     "sd": Case(stable_diffusion, SIZE),
     "sd image-to-image": Case(
@@ -105,10 +110,31 @@ CASES = {
     "flux image-to-image": Case(
         lambda: FluxImg2ImgPipeline(**flux().components), {**SHORT, "strength": 0.8}, PICTURES
     ),
+    "flux kontext": Case(
+        lambda: FluxKontextPipeline(**flux().components),
+        {**SHORT, "_auto_resize": False, "max_area": SIDE * SIDE},
+        tuple({"image": picture(seed)} for seed in (1, 2, 3)),
+    ),
     "pixart": Case(pixart, {**SHORT, "use_resolution_binning": False, "clean_caption": False}),
     "qwen-image": Case(
         qwen_image, {**SIZE, "true_cfg_scale": 4.0, "negative_prompt": "a blurred one"}
     ),
     "z-image": Case(z_image, {**SIZE, "max_sequence_length": 48, "guidance_scale": 3.0}),
     "unheard of": Case(unheard_of, SIZE),
+    "unheard of, in layers": Case(lambda: unheard_of(LayeredDreamer), SIZE),
+}
+# Like those above but for what a step cache sees of them; and videos, which are no images.
+VARIANTS = {
+    "sd2": Case(stable_diffusion_2, SIZE),
+    "flux fill": Case(flux_fill, {**SHORT, "mask_image": half_mask()}, PICTURES),
+    "flux controlnet": Case(flux_controlnet, SHORT, SHOWN),
+    "flux inpaint": Case(
+        lambda: FluxInpaintPipeline(**flux().components),
+        {**SHORT, "mask_image": half_mask()},
+        PICTURES,
+    ),
+    "flux control": Case(flux_control, SHORT, SHOWN),
+    "sd3 controlnet": Case(sd3_controlnet, SHORT, SHOWN),
+    "wan": Case(wan, FILM),
+    "wan of two": Case(lambda: wan(boundary=0.8), {**FILM, "num_frames": 1}),
 }

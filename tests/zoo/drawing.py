@@ -21,10 +21,12 @@ Asked = Mapping[str, Any]  # arguments of the pipeline's call, and "seed"
 
 
 def plain(pipe: DiffusionPipeline, asked: Asked) -> torch.Tensor:
-    """What diffusers itself draws, [3, H, W] in 0 to 1 (or the latents)."""
+    """What diffusers itself draws, [3, H, W] in 0 to 1 (or the latents, or a video's frames)."""
     call: Any = pipe
     pipe.set_progress_bar_config(disable=True)
-    return call(**_arguments(asked))[0][0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # SD3's ControlNet reads its picture with numbers that no seed rules
+        return call(**_arguments(asked))[0][0]
 
 
 def body(

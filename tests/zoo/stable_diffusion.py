@@ -1,4 +1,4 @@
-"""SD1.5-shaped: a UNet with cross-attention, CLIP text, one autoencoder; ControlNet beside it."""
+"""SD-shaped: a UNet with cross-attention, CLIP text, one autoencoder; ControlNet beside it."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ UNET: dict[str, Any] = {
 
 def stable_diffusion() -> StableDiffusionPipeline:
     return StableDiffusionPipeline(**_parts(), requires_safety_checker=False)
+
+
+def stable_diffusion_2() -> StableDiffusionPipeline:
+    """Heads of one size in blocks of any width, linear projections, the velocity predicted."""
+    changes = {"attention_head_dim": (4, 8), "use_linear_projection": True}
+    parts = _parts() | {
+        "unet": grow(UNet2DConditionModel, **(UNET | changes)),
+        "scheduler": DDIMScheduler(
+            steps_offset=1, clip_sample=False, prediction_type="v_prediction"
+        ),
+    }
+    return StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 
 def controlnet() -> StableDiffusionControlNetPipeline:

@@ -40,6 +40,38 @@ class Dreamer(ModelMixin, ConfigMixin):
         return (self.leave(torch.tanh(seen + heeded.transpose(1, 2).reshape(seen.shape))),)
 
 
+class Thought(torch.nn.Module):
+    """Tokens [B, n, WIDTH] that heed words, and what they make of them."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.heed = torch.nn.MultiheadAttention(width, 4, batch_first=True)
+        self.muse = torch.nn.Linear(width, width)
+
+    def forward(self, vision: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        heeded = self.heed(vision, words, words, need_weights=False)[0]
+        return vision + torch.tanh(self.muse(vision + heeded))
+
+
+class LayeredDreamer(ModelMixin, ConfigMixin):
+    """The same, thinking in layers: what a step cache can make out without knowing it."""
+
+    @register_to_config
+    def __init__(self, channels: int = 4, width: int = WIDTH):
+        super().__init__()
+        self.enter = torch.nn.Linear(channels, width)
+        self.blocks = torch.nn.ModuleList(Thought(width) for _ in range(3))
+        self.leave = torch.nn.Linear(width, channels)
+
+    def forward(
+        self, vision: torch.Tensor, words: torch.Tensor, timestep: torch.Tensor
+    ) -> tuple[torch.Tensor]:
+        seen = self.enter(vision.flatten(2).mT) + timestep.reshape(-1, 1, 1) / 1000
+        for block in self.blocks:
+            seen = block(seen, words)
+        return (self.leave(seen).mT.reshape(vision.shape),)
+
+
 class DreamPipeline(DiffusionPipeline):
     """Draws by flow matching with the text's influence growing on the way."""
 
@@ -48,7 +80,7 @@ class DreamPipeline(DiffusionPipeline):
         vae: AutoencoderKL,
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
-        dreamer: Dreamer,
+        dreamer: Dreamer | LayeredDreamer,
         scheduler: FlowMatchEulerDiscreteScheduler,
     ):
         super().__init__()
@@ -90,11 +122,11 @@ class DreamPipeline(DiffusionPipeline):
         ).input_ids
 
 
-def unheard_of() -> DreamPipeline:
+def unheard_of(kind: type[Dreamer] | type[LayeredDreamer] = Dreamer) -> DreamPipeline:
     return DreamPipeline(
         vae=autoencoder(),
         text_encoder=clip_text(),
         tokenizer=clip_tokenizer(),
-        dreamer=grow(Dreamer),
+        dreamer=grow(kind),
         scheduler=FlowMatchEulerDiscreteScheduler(),
     )

@@ -35,6 +35,17 @@ def test_keyword_and_positional_calls_meet():
     assert call(X, T, TEXT).fits(call(sample=X, text=TEXT, timestep=T))
 
 
+def test_arguments_go_as_they_came():
+    """A decorator may look for one of them among the named ones, as diffusers' do for LoRA."""
+    args, kwargs = call(X, T, text=TEXT, scale=0.5).arguments()
+    assert [own is given for own, given in zip(args, (X, T), strict=True)] == [True, True]
+    assert list(kwargs) == ["text", "scale"] and kwargs["text"] is TEXT
+    assert call(X, T, TEXT).arguments() == ((X, T, TEXT), {})
+    rest = Batchable(lambda sample, *others, time, **more: sample, "denoise")
+    found = read(rest, (X, 1, 2), {"time": T, "scale": 3})
+    assert found is not None and found.arguments() == ((X, 1, 2), {"time": T, "scale": 3})
+
+
 def test_any_form_of_a_time_step_fits_its_spread_form():
     scalar, one, full = call(X, T, TEXT), call(X, T[None], TEXT), call(X, T.expand(2), TEXT)
     number = call(X, 981, TEXT)

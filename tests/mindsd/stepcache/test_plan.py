@@ -5,13 +5,14 @@ import pytest
 from mindsd.errors import RequestError
 from mindsd.stepcache.plan import Kind, StepCache
 
-W, S = Kind.WHOLE, Kind.SHALLOW
+W, S, N = Kind.WHOLE, Kind.SHALLOW, Kind.SKIPPED
 TEXTS = [
     "interval:3",
     "skip:2",
     "adaptive:0.08",
-    "plan:1011",
-    "interval:2,order=1,first=3,last=2,least=1",
+    "tolerance:0.02",
+    "plan:10-1",
+    "interval:2,order=0,first=3,last=2,least=1",
     "adaptive:0.1,most=2",
 ]
 
@@ -24,7 +25,8 @@ def test_texts_are_read_and_written(text):
 @pytest.mark.parametrize(
     "text",
     " interval interval:x interval:0 adaptive:-1 adaptive:nan plan: plan:12 taylor:3 "
-    "interval:2,order=2 interval:2,first=0 interval:2,bold=1 interval:2,most".split(" "),
+    "interval:2,order=2 interval:2,first=0 interval:2,bold=1 interval:2,most "
+    "tolerance:-1 tolerance:inf tolerance:0.1,order=0".split(" "),
 )
 def test_what_cannot_be_a_plan(text):
     with pytest.raises(RequestError):
@@ -37,10 +39,18 @@ def test_every_so_many_steps_run_whole_and_the_ends_always():
     assert StepCache(interval=1).fixed(12) == [W] * 12
 
 
-def test_a_mask_is_stretched():
-    plan = StepCache(mask=(True, False, False, True), least=1)
-    assert plan.fixed(4) == [W, S, S, W]
-    assert plan.fixed(8) == [W, W, S, S, S, S, W, W]
+def test_a_mask_computes_as_many_steps_of_any_count_at_the_same_shares_of_the_way():
+    plan = StepCache.parse("plan:1-10-1,least=1")
+    assert plan.fixed(6) == [W, N, W, S, N, W]
+    assert plan.fixed(11) == [W, N, N, N, W, S, S, S, N, N, W]
+    assert plan.fixed(3) == [W, W, W]
+    assert StepCache.parse("plan:1,least=1").fixed(3) == [W, W, W]
+
+
+def test_what_kinds_of_steps_a_plan_asks_for():
+    texts = ["interval:2", "skip:2", "adaptive:0.1", "tolerance:0.1", "plan:1-1", "plan:10-1"]
+    kinds = [StepCache.parse(text).uses for text in texts]
+    assert kinds == [{W, S}, {W, N}, {W, S}, {W, N}, {W, N}, {W, S, N}]
 
 
 def test_few_steps_are_not_cached():
@@ -51,3 +61,5 @@ def test_few_steps_are_not_cached():
 def test_an_adaptive_plan_is_not_known_beforehand():
     assert StepCache(threshold=0.1).fixed(20) is None
     assert StepCache(threshold=0.0).fixed(20) == [W] * 20
+    assert StepCache(tolerance=0.1).fixed(20) is None
+    assert StepCache(tolerance=0.0).fixed(20) == [W] * 20

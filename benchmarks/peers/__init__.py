@@ -1,0 +1,1 @@
+"""Our accelerations beside unmodified peers: the parts of `python benchmarks/peers.py`."""
