@@ -65,7 +65,7 @@ class Finding:
 
 
 def describe(finding: Finding) -> str:
-    """One line for people, as in "--step-cache interval:2: kept, 1.61x, ssim 0.997"."""
+    """One line for people: "--step-cache interval:2: holds, 1.61x, SSIM 0.9970 of 16 images"."""
     parts = [finding.said]
     if finding.timing is not None:
         parts.append(f"{finding.timing.speedup:.2f}x")

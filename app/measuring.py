@@ -10,7 +10,7 @@ from mindsd.pipelines.calibrate import calibrate
 from mindsd.pipelines.knobs import KNOBS, calibrated
 from mindsd.pipelines.peak import MEANING
 from mindsd.pipelines.profile import Profile
-from mindsd.pipelines.scores import Scores, Timing
+from mindsd.pipelines.scores import Scores
 from mindsd.pipelines.tuning import tune
 from mindsd.pipelines.way import Way
 
@@ -49,12 +49,12 @@ def benched(trial: Trial, watch: Watch, interrupt: Interrupt) -> None:
             else:
                 watch.noted(f"{way} was passed over: {reason}")
         scores: dict[Way, Scores] = {}
-        timings: dict[Way, Timing] = {}
         try:
             for way in able:  # images first, which warms each way up
                 scores[way] = measure.scores(way, measure.number)
-            timings = measure.timings(able)
+            measure.timings(able)
         finally:
+            timings = measure.known(able)
             for way, own in scores.items():
                 found = Finding(way, "bench", own, timings.get(way), measure.peaks.get(way))
                 watch.found(found)

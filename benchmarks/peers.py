@@ -45,31 +45,33 @@ def main() -> int:
     console = Console(stderr=True)
     finished: list[tuple[Case, Results]] = []
     try:
-        with progress(console) as bar:
-            total = sum(len(case.ways) * rounds_of(case, options.rounds) for case in wished)
-            task = bar.add_task("", total=total)
-
-            def counted(job: Job) -> Measured:
-                measured = ask(job)
-                bar.advance(task)
-                return measured
-
-            def told(what: str) -> None:
-                bar.update(task, description=what)
-
-            for case in wished:
-                results = run(case, rounds_of(case, options.rounds), counted, told)
-                finished.append((case, results))
-                console.print(f"finished: {case.title}")
+        for case in wished:
+            results = measured(case, options.rounds if case.job.timed else 1, console)
+            print(f"### {headline(case)}\n\n{table(case, results)}\n", flush=True)
+            finished.append((case, results))
+            if options.json is not None:
+                save(finished, options.json)
     except KeyboardInterrupt:
-        console.print("stopped; below is what was finished")
+        console.print("stopped; what was finished is told")
         return INTERRUPTED
     except (Failed, NoEnvironment) as error:
         console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
         return 1
-    finally:
-        report(finished, options.json)
+    print(f"{platform.processor() or platform.machine()}, {told(versions(finished))}")
     return 0
+
+
+def measured(case: Case, rounds: int, console: Console) -> Results:
+    """Run one case, with a bar."""
+    with progress(console) as bar:
+        task = bar.add_task("", total=len(case.ways) * rounds)
+
+        def counted(job: Job) -> Measured:
+            answer = ask(job)
+            bar.advance(task)
+            return answer
+
+        return run(case, rounds, counted, lambda what: bar.update(task, description=what))
 
 
 def read_options() -> argparse.Namespace:
@@ -112,11 +114,6 @@ def writable(text: str) -> Path:
     return path
 
 
-def rounds_of(case: Case, rounds: int) -> int:
-    """One is enough where no time is measured."""
-    return rounds if case.job.timed else 1
-
-
 def progress(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -128,27 +125,32 @@ def progress(console: Console) -> Progress:
     )
 
 
-def report(finished: list[tuple[Case, Results]], file: Path | None) -> None:
-    """Tables to stdout, all numbers to the file."""
-    for case, results in finished:
-        table = timed(results, PLAIN.name) if case.job.timed else kept(results)
-        print(f"### {headline(case)}\n\n{table}\n")
-    known = [one.versions for _, results in finished for own in results.values() for one in own]
-    found = {name: number for versions in known for name, number in versions.items()}
-    if found:
-        numbers = ", ".join(f"{name} {number}" for name, number in sorted(found.items()))
-        print(f"{platform.processor() or platform.machine()}, {numbers}")
-    if file is not None:
-        told = [
-            {
-                "case": case.name,
-                "title": case.title,
-                "job": asdict(case.job),
-                "ways": {name: [asdict(one) for one in own] for name, own in results.items()},
-            }
-            for case, results in finished
-        ]
-        file.write_text(json.dumps({"versions": found, "cases": told}, indent=2) + "\n")
+def table(case: Case, results: Results) -> str:
+    return timed(results, PLAIN.name) if case.job.timed else kept(results)
+
+
+def versions(finished: list[tuple[Case, Results]]) -> dict[str, str]:
+    """Of all that took part."""
+    answers = [one for _, results in finished for own in results.values() for one in own]
+    return {name: number for one in answers for name, number in one.versions.items()}
+
+
+def told(numbers: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(numbers.items()))
+
+
+def save(finished: list[tuple[Case, Results]], file: Path) -> None:
+    """All numbers so far."""
+    cases = [
+        {
+            "case": case.name,
+            "title": case.title,
+            "job": asdict(case.job),
+            "ways": {name: [asdict(one) for one in own] for name, own in results.items()},
+        }
+        for case, results in finished
+    ]
+    file.write_text(json.dumps({"versions": versions(finished), "cases": cases}, indent=2) + "\n")
 
 
 def headline(case: Case) -> str:

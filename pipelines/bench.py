@@ -5,17 +5,18 @@ from __future__ import annotations
 from mindsd.config import PLAIN, SPEEDS
 from mindsd.pipelines.knobs import KNOBS
 from mindsd.pipelines.way import Way
-
-FEWER = (2 / 3, 1 / 2, 1 / 3)  # of the steps
+from mindsd.stepcache.plan import Kind
 
 
 def ways(steps: int) -> list[Way]:
-    """Plain first; of each knob the middle value; fewer steps last.
+    """Plain first; of each knob the middle value; at last as few steps as each speed computes.
 
     Args:
         steps: that a plain image takes.
     """
     singles = [knob.turned(PLAIN, knob.values[len(knob.values) // 2]) for knob in KNOBS]
-    fewer = [Way(steps=max(1, round(steps * part))) for part in FEWER]
+    caches = (own.step_cache for own in SPEEDS.values())
+    kinds = (cache.fixed(steps) or [] for cache in caches if cache is not None)
+    fewer = [Way(steps=computed.count(Kind.WHOLE)) for computed in kinds]
     every = [Way(), *map(Way, SPEEDS.values()), *map(Way, singles), *fewer]
-    return list(dict.fromkeys(every))  # lossless is plain
+    return list(dict.fromkeys(way for way in every if way.steps != steps))  # lossless is plain

@@ -6,14 +6,13 @@ let the search try something new, add its text here; what a model cannot do is p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mindsd.config import PLAIN, Acceleration
 from mindsd.stepcache.plan import StepCache
 
-BOLDER = 1.08  # times fewer steps that the next plan computes, at least
+BOLDER = 1.15  # times fewer steps that the next plan computes, at least
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,12 @@ def calibrated(plans: Mapping[int, StepCache]) -> tuple[Knob, ...]:
     """All knobs, the first of them turning through a model's own best plans.
 
     Args:
-        plans: by how many steps they compute; those in between are left out where one is so little
-            bolder than the last that the difference would be noise.
+        plans: by how many steps they compute; left out are those so little bolder than plain, or
+            than the last, that what they save would be noise.
     """
     values: list[str | float] = []
-    last = math.inf
-    for count in sorted(plans, reverse=True)[1:]:  # the first computes all
+    last = max(plans)
+    for count in sorted(plans, reverse=True):
         if count <= last / BOLDER:
             values.append(str(plans[count]))
             last = count

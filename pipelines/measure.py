@@ -95,9 +95,13 @@ class Measure:
                 began = time.perf_counter()
                 self._batch(way, 0, self.batch)
                 seconds[way].append((time.perf_counter() - began) / self.batch)
-        for way in new:
-            self._timings[way] = Timing(tuple(seconds[way]), tuple(seconds[PLAIN_WAY]))
-        return {way: self._timings[way] for way in ways}
+            for way in new:  # after every round, so that whoever stops it has those that are whole
+                self._timings[way] = Timing(tuple(seconds[way]), tuple(seconds[PLAIN_WAY]))
+        return self.known(ways)
+
+    def known(self, ways: Sequence[Way]) -> dict[Way, Timing]:
+        """Times that were taken already, of those of the ways that have any."""
+        return {way: self._timings[way] for way in ways if way in self._timings}
 
     def _images(self, way: Way, first: int, end: int) -> list[np.ndarray]:
         """Images `first` to `end`, drawn in batches; uint8 [H, W, 3]."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mindsd.errors import OutputError
 from mindsd.pipelines.profile import check_place
 
 from ..interrupt import EXIT_CODE, Interrupt
@@ -95,8 +96,12 @@ def _run(trial: Trial, path: Path, watch: Watch) -> int:
             profile = tuned(trial, watch, interrupt)
         except KeyboardInterrupt:
             stopped = True
-    if profile is not None:
-        profile.write(path)
+    try:
+        if profile is not None:
+            profile.write(path)
+    except OutputError:  # the place went away meanwhile; what was found is still told
+        watch.ended("mean")
+        raise
     watch.ended("mean", profile=None if profile is None else str(path), cancelled=stopped)
     if stopped:
         print("cancelled: no profile was written", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -68,9 +69,17 @@ def ask(job: Job) -> Measured:
             process.kill()
             raise
     if process.returncode:
-        last = complaint.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
-        raise Failed(f"{job.tool} {job.settings} on {job.model} failed: {last[0]}")
+        why = _why(process.returncode, complaint)
+        raise Failed(f"{job.tool} {job.settings} on {job.model} failed: {why}")
     return Measured.parse(answer)
+
+
+def _why(status: int, complaint: str) -> str:
+    """A signal leaves no words of its own: what stderr ends with are only warnings."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name}" + (" (too little memory?)" if name == "SIGKILL" else "")
+    return (complaint.strip().splitlines() or [f"exit status {status}"])[-1]
 
 
 def _checked(name: str, whole: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from mindsd.app.png import read_record
-from mindsd.pipelines.knobs import KNOBS
+from mindsd.errors import OutputError
+from mindsd.pipelines.knobs import Knob
 from mindsd.pipelines.measure import Measure
 from mindsd.pipelines.profile import Profile
 from mindsd.pipelines.scores import Timing
@@ -18,7 +19,8 @@ from mindsd.pipelines.text_to_image import TextToImage
 
 ANY = ("--bound", "ssim>=-1")
 SMALL = ("--steps", 12, "--size", "32x32", "--guidance", 3, "--images", 2, "--rounds", 1)
-SAVED = {"skip:2,order=1": 0.5, "skip:3,order=1": 0.4}  # seconds, where all else takes 2
+KNOBS = (Knob("step_cache", ("skip:2", "skip:3")),)
+SAVED = {"skip:2": 0.5, "skip:3": 0.4}  # seconds, where all else takes 2
 
 
 @pytest.fixture
@@ -30,7 +32,8 @@ def tune(mindsd, model, tmp_path, monkeypatch):
         return {way: Timing((SAVED.get(text, 2.0),), (1.0,)) for way, text in told.items()}
 
     monkeypatch.setattr(Measure, "timings", timings)
-    monkeypatch.setattr("mindsd.app.measuring.KNOBS", KNOBS[:1])
+    monkeypatch.setattr("mindsd.app.measuring.calibrate", lambda *given: {})
+    monkeypatch.setattr("mindsd.app.measuring.KNOBS", KNOBS)
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: mindsd("tune", "--model", model, *SMALL, *arguments)
 
@@ -45,7 +48,7 @@ def test_a_profile_is_written_and_used(tune, generate, tmp_path, model):
     run = tune(*ANY)
     assert (run.code, run.lines[-1]) == (0, "thin-sd.profile.json")
     profile = Profile.read(tmp_path / "thin-sd.profile.json")
-    assert profile.acceleration.as_json() == {"step_cache": "skip:3,order=1"}
+    assert profile.acceleration.as_json() == {"step_cache": "skip:3"}
     assert (profile.model, profile.device, profile.dtype) == ("thin-sd", "cpu", "float32")
     assert (profile.steps, profile.guidance, profile.width, profile.batch) == (12, 3, 32, 2)
     assert profile.scheduler == "DDIMScheduler" and profile.bound == "ssim>=-1"
@@ -69,10 +72,10 @@ def test_the_table_shows_search_and_proof(tune):
     searched = run.lines.index("Searched")
     proved = run.lines.index("On images that the search did not see")
     rows = [line.split("  ")[0] for line in run.lines]
-    assert searched < rows.index("--step-cache skip:2,order=1") < proved
-    assert rows[proved + 2 :] == ["--step-cache skip:3,order=1", "plain", "--steps 5", "p.json"]
+    assert searched < rows.index("--step-cache skip:2") < proved
+    assert rows[proved + 2 :] == ["--step-cache skip:3", "plain", "--steps 5", "p.json"]
     assert "2.50x" in run.lines[proved + 2] and "holds" in run.lines[proved + 2]
-    assert "--step-cache skip:2,order=1: holds, 2.00x, SSIM" in run.err
+    assert "--step-cache skip:2: holds, 2.00x, SSIM" in run.err
 
 
 def test_json_tells_all_and_nothing_else(tune):
@@ -83,7 +86,7 @@ def test_json_tells_all_and_nothing_else(tune):
     assert run.events[-1] == {"event": "done", "profile": "p.json", "cancelled": False}
     found = [event for event in run.events if event["event"] == "found"]
     assert {event["stage"] for event in found} == {"search", "unseen"}
-    assert found[0]["acceleration"] == {"step_cache": "skip:2,order=1"}
+    assert found[0]["acceleration"] == {"step_cache": "skip:2"}
     assert found[0]["speedup"] == [2, 2, 2] and set(found[0]["ssim"]) == {"mean", "median", "p10"}
 
 
@@ -99,6 +102,15 @@ def test_prompts_of_a_file(tune, tmp_path, monkeypatch):
     (tmp_path / "prompts.txt").write_text("a fox\n\n  ein Bär\n")
     assert tune(*ANY, "--prompts", "prompts.txt").code == 0
     assert seen == {"a fox", "ein Bär"}
+
+
+def test_a_place_that_goes_away_costs_the_profile_only(tune, monkeypatch):
+    def fail(self, path):
+        raise OutputError(f"the profile {path} cannot be written (No space left on device)")
+
+    monkeypatch.setattr(Profile, "write", fail)
+    run = tune(*ANY)
+    assert run.code == 2 and "Searched" in run.lines and "No space left on device" in run.err
 
 
 def test_nothing_is_written_where_nothing_holds(tune, tmp_path):
@@ -157,7 +169,7 @@ def test_a_profile_of_another_model_needs_force(tune, generate, mindsd, tmp_path
     forced = mindsd(*asked, "--force", "--size", 32)
     assert forced.code == 0
     record = read_record(forced.lines[0])
-    assert record and record.parameters.acceleration.as_json() == {"step_cache": "skip:3,order=1"}
+    assert record and record.parameters.acceleration.as_json() == {"step_cache": "skip:3"}
 
 
 def test_single_flags_go_before_the_profile(tune, generate):

@@ -10,7 +10,7 @@ import torch
 from benchmarks.peers.cases import cases
 from benchmarks.peers.job import Job, Measured
 from benchmarks.peers.tables import kept, markdown, speedup, steps_run, timed
-from benchmarks.peers.turns import Failed, run
+from benchmarks.peers.turns import Failed, ask, run
 from benchmarks.peers.worker import sizes
 
 COMMON = Job("", "", {}, 0, 0, 2, "float32")
@@ -77,3 +77,8 @@ def test_memory_behind_tensors_counts_once_and_whole():
     whole, ids = torch.zeros(1000), torch.zeros(10, dtype=torch.int64)
     state = {"a": (whole, [whole[:2]]), "b": measured(), "c": ids}
     assert sizes(state) == (4000 + 80, 2000 + 80)
+
+
+def test_a_measurement_that_fails_says_why():
+    with pytest.raises(Failed, match="nobody.* on sd15 failed: KeyError: 'nobody'"):
+        ask(replace(COMMON, model="sd15", tool="nobody", size=64, tiny=True, timed=False))

@@ -84,6 +84,17 @@ def test_time_is_taken_in_turns(draw):
     assert all(len(timing.seconds) == 2 and min(timing.seconds) > 0 for timing in timings.values())
 
 
+def test_rounds_that_were_whole_outlast_an_interruption(draw):
+    def stop(event):
+        if event.what == "rounds" and event.done == 2:
+            raise KeyboardInterrupt
+
+    own = measure(draw, told=stop)
+    with pytest.raises(KeyboardInterrupt):
+        own.timings([CACHED])
+    assert len(own.known([CACHED, Way(steps=6)])[CACHED].seconds) == 2
+
+
 def test_what_the_model_cannot_do_is_said():
     merged = Way(Acceleration.from_json({"token_merge": "0.5"}))
     with TextToImage.load(flux()) as other:
