@@ -34,8 +34,7 @@ def follow_advice(module: Any, find: Callable[[], Trajectory | None]) -> Wrap:
             bound.apply_defaults()
             now = _silent(bound.arguments[FACTOR])
             if silent.get(trajectory, now) != now:
-                trajectory.cells.clear()
-                trajectory.outputs.clear()
+                trajectory.drop()
             silent[trajectory] = now
         return original(*args, **kwargs)
 

@@ -53,11 +53,6 @@ class Calibration:
         for own in reversed(self._wraps):
             own.remove()
 
-    def plan(self, whole: int) -> StepCache:
-        """The best plan that computes so many steps (or as few as can be, if that is more)."""
-        found = self.plans()
-        return found[min(max(whole, min(found)), max(found))]
-
     def plans(self) -> dict[int, StepCache]:
         """The best plan for every count of computed steps."""
         steps = len(self.clean)
@@ -65,7 +60,8 @@ class Calibration:
         masks = best_masks(clean, self.noises)
         return {
             count: StepCache(
-                mask=tuple(Kind.WHOLE if step in mask else Kind.SKIPPED for step in range(steps))
+                mask=tuple(Kind.WHOLE if step in mask else Kind.SKIPPED for step in range(steps)),
+                least=min(steps, StepCache.least),
             )
             for count, mask in masks.items()
         }
@@ -78,7 +74,7 @@ class Calibration:
     def _listen(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What the scheduler is given, read before it works on it."""
         given = inspect.signature(original).bind(*args, **kwargs).arguments
-        output, timestep, sample = list(given.values())[:3]
+        output, timestep, sample = (given[name] for name in ("model_output", "timestep", "sample"))
         order = int(getattr(self.scheduler, "order", 1))
         if not self.noises:
             times = torch.as_tensor(self.scheduler.timesteps).tolist()
@@ -89,9 +85,12 @@ class Calibration:
         if stage == 0:
             if step == len(self.clean):
                 self.clean.append([])
-            latents = self.scheduler.scale_model_input(sample, timestep)
-            clean = self.noises[step].clean(prediction_of(self.scheduler), latents, output)
-            self.clean[step].append(clean.float().cpu())
+            scale = getattr(self.scheduler, "scale_model_input", None)  # flows have none
+            latents = sample if scale is None else scale(sample, timestep)
+            clean = self.noises[step].clean(
+                prediction_of(self.scheduler), latents.float(), output.float()
+            )
+            self.clean[step].append(clean.cpu())
         return original(*args, **kwargs)
 
 

@@ -24,7 +24,6 @@ from mindsd.errors import RequestError
 from mindsd.stepcache.cell import Form
 from mindsd.stepcache.guidance import Guidance, conditional_rows
 from mindsd.stepcache.output import Outputs
-from mindsd.stepcache.plan import Kind
 from mindsd.stepcache.trajectory import Position, Trajectory
 from mindsd.wrap import Wrap, wrap
 
@@ -45,7 +44,7 @@ def follow_calls(module: Any, find: FindTrajectory) -> Wrap:
         if position is None:
             return original(*args, **kwargs)
         with tagged(position):
-            call = read(batchable, args, kwargs) if _may_leave_out(trajectory) else None
+            call = read(batchable, args, kwargs) if _keeps(trajectory) else None
             if call is None:
                 result = original(*args, **kwargs)
             else:
@@ -56,10 +55,9 @@ def follow_calls(module: Any, find: FindTrajectory) -> Wrap:
     return wrap(module, "forward", forward)
 
 
-def _may_leave_out(trajectory: Trajectory) -> bool:
-    cache = trajectory.step_cache
-    skips = cache is not None and Kind.SKIPPED in cache.uses
-    return skips or trajectory.acceleration.guidance_until < 1
+def _keeps(trajectory: Trajectory) -> bool:
+    """Whether something may be kept of its rows, which must then be known by their numbers."""
+    return trajectory.step_cache is not None or trajectory.acceleration.guidance_until < 1
 
 
 class _Rows:
@@ -73,14 +71,14 @@ class _Rows:
             for leaf, role in zip(call.leaves, call.roles, strict=True)
             if role in (Role.ROWS, Role.ITEMS)
         )
+        self.trajectory.has_rows(position.module, position.branch, call.rows)
         self.twins = self._twins()
-        images = [self.twins.get(place, place) for place in range(call.rows)]
-        self.outputs = Outputs(position, call.key, list(latents), images)
+        self.outputs = Outputs(position, call.key, list(latents), self._images())
 
     def run(self) -> Any:
-        left_out = {} if self.trajectory.guided else self.twins
+        left_out = {} if self.trajectory.guided else self._known_twins()
         own = [place for place in range(self.call.rows) if place not in left_out]
-        skipped = [place for place in own if self.outputs.is_skipped(place)]
+        skipped = self._skipped(own)
         ran = [place for place in own if place not in skipped]
         result, form, values = self._run(ran)
         if form is None and len(ran) == self.call.rows:
@@ -113,6 +111,32 @@ class _Rows:
         self.outputs.learn(values, form)
         return result, form, values
 
+    def _skipped(self, own: list[int]) -> list[int]:
+        """Those to forecast. Branches are weighed against each other, so all do as the first."""
+        module, first = self.position.module, self.position.branch == 0
+        decided = None if first else self.trajectory.skipped.get(module)
+        if decided is None:
+            skipped = [place for place in own if self.outputs.is_skipped(place)]
+        else:
+            skipped = [place for place in own if place in decided and self.outputs.is_known(place)]
+        if first:
+            self.trajectory.skipped[module] = frozenset(skipped)
+        return skipped
+
+    def _images(self) -> list[int]:
+        """The image of each row; where it cannot be told all rows go together."""
+        images = self.trajectory.images
+        together = not images or self.call.rows % images
+        return [0 if together else place % images for place in range(self.call.rows)]
+
+    def _known_twins(self) -> dict[int, int]:
+        """Those whose difference is known; a second denoiser has first to learn its own."""
+        known = self.trajectory.differences
+        return {place: twin for place, twin in self.twins.items() if self._key(place) in known}
+
+    def _key(self, place: int) -> tuple[int, ...]:
+        return (self.position.module, self.position.stage, place)
+
     def _twins(self) -> dict[int, int]:
         """The conditional row of each unconditional one."""
         guidance, rows = self.trajectory.guidance, self.call.rows
@@ -134,16 +158,16 @@ class _Rows:
         noise_change = self.position.noise.noise_change(self.trajectory.prediction)
         conditional = Form.of(before, self.call.rows)[1] if before is not None else values
         for place, twin in self.twins.items():
-            key = (self.position.module, self.position.stage, place)
+            key = self._key(place)
             if place in left_out:
-                known = differences.get(key)
-                own = conditional[twin]
-                values[place] = own if known is None else own - known / noise_change
+                values[place] = conditional[twin] - differences[key] / noise_change
             elif not {place, twin} & set(skipped):  # two forecasts may differ wildly
                 differences[key] = (conditional[twin] - values[place]) * noise_change
 
     def _before(self) -> Any:
-        """The result of the branch before this one; None in the first."""
+        """The conditional branch's result where it was a call of its own; None elsewhere."""
+        if self.trajectory.guidance is not Guidance.SEPARATE:
+            return None
         return next(iter(self.trajectory.branches[self.position.module]), None)
 
     def _known_form(self, skipped: list[int]) -> Form:

@@ -41,6 +41,10 @@ class Outputs:
     latents: list[Tensor]
     images: Sequence[int]
 
+    def is_known(self, place: int) -> bool:
+        """Whether the row's output can be forecast."""
+        return self._cell(place).clean is not None
+
     def is_skipped(self, place: int) -> bool:
         """Whether the row's output is to be forecast, and can be."""
         position, cell = self.position, self._cell(place)
@@ -99,7 +103,8 @@ class Outputs:
     def _choose_next(self, cells: Mapping[int, OutputCell], clean: Mapping[int, Tensor]) -> None:
         """Which step each image computes next; one wait for them all."""
         at = self.position.noise.log_snr
-        known = {p: c.clean for p, c in cells.items() if c.clean is not None and c.clean.gap}
+        anchors = {p: c.clean for p, c in cells.items() if c.clean is not None and c.clean.gap}
+        known = {place: anchor for place, anchor in anchors.items() if anchor.spread(at) > 0}
         if not known:
             return
         errors = [
@@ -129,8 +134,10 @@ class Outputs:
             if index >= trajectory.calls:
                 break
             here = trajectory.noises[index].log_snr
-            following = min(index + trajectory.order, trajectory.calls - 1)
-            share = -math.expm1(-abs(trajectory.noises[following].log_snr - here))
+            following = index + trajectory.order
+            share = 1.0  # the last step takes all
+            if following < trajectory.calls:
+                share = -math.expm1(-abs(trajectory.noises[following].log_snr - here))
             total += curvature * abs(here - at) * (abs(here - at) + gap) * share
             if total > cache.tolerance:
                 return present + later

@@ -41,8 +41,8 @@ class StepCache:
             in TeaCache, arXiv:2411.19108, and first-block caching); 0 is none. Shallow between.
         tolerance: skip while the forecast's expected relative error stays below it, as solvers with
             an embedded error estimate choose their steps; 0 is none.
-        mask: every step's kind, from a calibration. With another count of steps as many run whole,
-            at the same shares of the way: it is the distance between them that makes the error.
+        mask: every step's kind, from a calibration. With another count of steps about as many run
+            whole, at the same shares of the way: the distance between them makes the error.
         between: what the steps between those of an interval are.
         order: 0 reuses the last value, 1 forecasts along the last slope (arXiv:2503.06923).
         first, last: so many steps at the ends always run whole.

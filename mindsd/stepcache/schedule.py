@@ -73,19 +73,32 @@ class Noise:
 def prediction_of(scheduler: Any) -> Prediction:
     """What the scheduler takes an output for. Where it does not say: a flow, or used as it is."""
     said = getattr(scheduler.config, "prediction_type", None)
+    if _scales_outputs(scheduler):
+        return Prediction.CLEAN
     if said in {own.value for own in Prediction}:
         return Prediction(said)
     return Prediction.FLOW if "Flow" in type(scheduler).__name__ else Prediction.CLEAN
+
+
+def _scales_outputs(scheduler: Any) -> bool:
+    """Whether it mixes outputs with latents by a rule of its own (Karras et al., 2206.00364)."""
+    sigmas = hasattr(scheduler, "sigmas") and hasattr(scheduler.config, "sigma_data")
+    return sigmas and not hasattr(scheduler, "alphas_cumprod")
 
 
 def noises(scheduler: Any, times: list[float]) -> list[Noise]:
     """The noise at each of the scheduler's present times."""
     sigmas = getattr(scheduler, "sigmas", None)
     alphas = getattr(scheduler, "alphas_cumprod", None)
-    flows = prediction_of(scheduler) is Prediction.FLOW or alphas is None
     if sigmas is not None and len(sigmas) >= len(times):
         values = [float(s) for s in sigmas[: len(times)]]
-        pairs = [(1 - s, s) if flows else _unit(s) for s in values]
+        between = getattr(scheduler, "sigmas_interpol", None)  # where second stages stand
+        if between is not None and len(between) >= len(times):
+            values[1::2] = [float(s) for s in between[1 : len(times) : 2]]
+        scale = float(scheduler.config.sigma_data) if _scales_outputs(scheduler) else 1.0
+        flows = prediction_of(scheduler) is Prediction.FLOW or alphas is None
+        flows = flows and max(values) <= 1
+        pairs = [(1 - s, s) if flows else _unit(s / scale) for s in values]
     elif alphas is not None:
         last = len(alphas) - 1
         kept = [float(alphas[min(last, max(0, round(t)))]) for t in times]
@@ -115,4 +128,5 @@ def first_index(scheduler: Any, times: list[float], timestep: Any) -> int:
     if time <= 1 < times[0]:
         return 0
     near = [abs(own - time) for own in times]
-    return near.index(min(near))
+    # Of a time that comes twice the first is the end of the step before.
+    return len(near) - 1 - near[::-1].index(min(near))

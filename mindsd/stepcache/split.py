@@ -167,7 +167,7 @@ class Split:
             if is_out_of_memory(error):
                 raise
             raise self.refused(f"its first and last layers do not run alone ({error})") from error
-        if (apart := distance(again, result)) > 1:
+        if not (apart := distance(again, result)) <= 1:  # nor where it is not a number
             raise self.refused(
                 f"its deep blocks are not all that lies between its first and last layers "
                 f"(put back at once, what they gave is {apart:.3g} times what rounding may move)"

@@ -10,6 +10,7 @@ each guidance branch.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,8 @@ class Trajectory:
         kinds: the plan, a kind for each step; None when it is decided as they come.
         noises: how noisy the latents are at each solver call.
         branches: results of the present solver call's branches, by module.
+        skipped: which rows of their first branch were skipped, by module.
+        rows: how many rows a branch had, by module and branch.
         differences: conditional minus unconditional noise, by module, stage and row.
         merges: token merging's plans, by module, resolution and image.
     """
@@ -113,6 +116,8 @@ class Trajectory:
     kinds: list[Kind] | None = None
     noises: list[Noise] = field(default_factory=list)
     branches: dict[int, list[Any]] = field(default_factory=dict)
+    skipped: dict[int, frozenset[int]] = field(default_factory=dict)
+    rows: dict[tuple[int, int], int] = field(default_factory=dict)
     differences: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
     merges: dict[tuple[int, ...], Any] = field(default_factory=dict)
     _started: bool = False
@@ -168,8 +173,21 @@ class Trajectory:
 
     def _forget(self) -> None:
         self._started, self._done, self.images = False, 0, self.expected_images
-        for kept in (self.branches, self.cells, self.outputs, self.differences, self.merges):
+        self.branches.clear()
+        self.skipped.clear()
+        self.rows.clear()
+        self.drop()
+
+    def drop(self) -> None:
+        """What was kept stands for nothing any more: from here on it is learned anew."""
+        for kept in (self.cells, self.outputs, self.differences, self.merges):
             kept.clear()
+
+    def has_rows(self, module: int, branch: int, rows: int) -> None:
+        """A call brings so many rows; where it brought others, a row's number means another."""
+        if self.rows.setdefault((module, branch), rows) != rows:
+            self.drop()
+            self.rows[module, branch] = rows
 
     def _start(self, timestep: Any) -> None:
         times = torch.as_tensor(self.scheduler.timesteps).tolist()
@@ -180,10 +198,11 @@ class Trajectory:
 
     def _advance(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        sample = args[2] if len(args) > 2 else kwargs.get("sample")
+        sample = inspect.signature(original).bind(*args, **kwargs).arguments.get("sample")
         self.images = len(sample) if isinstance(sample, torch.Tensor) else 1
         self._done += 1
         self.branches.clear()
+        self.skipped.clear()
         return result
 
 
