@@ -5,6 +5,7 @@ Imports torch and diffusers; the commands import this file when they run.
 
 from __future__ import annotations
 
+from mindsd.errors import OutOfMemory, RequestError
 from mindsd.pipelines.bench import ways
 from mindsd.pipelines.calibrate import calibrate
 from mindsd.pipelines.knobs import KNOBS, calibrated
@@ -51,8 +52,13 @@ def benched(trial: Trial, watch: Watch, interrupt: Interrupt) -> None:
         scores: dict[Way, Scores] = {}
         try:
             for way in able:  # images first, which warms each way up
-                scores[way] = measure.scores(way, measure.number)
-            measure.timings(able)
+                try:
+                    scores[way] = measure.scores(way, measure.number)
+                except (RequestError, OutOfMemory) as error:  # some refuse only when they run
+                    if way.is_plain:
+                        raise
+                    watch.noted(f"{way} was passed over: {error}")
+            measure.timings(list(scores))
         finally:
             timings = measure.known(able)
             for way, own in scores.items():

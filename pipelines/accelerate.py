@@ -16,7 +16,12 @@ from mindsd.config import Acceleration, speed_named
 from mindsd.errors import RequestError
 from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.guidance import find_guidance, looks_inside
-from mindsd.pipelines.modules import find_advisers, find_denoisers, find_open
+from mindsd.pipelines.modules import (
+    find_advisers,
+    find_denoisers,
+    find_open,
+    is_accelerated,
+)
 from mindsd.pipelines.profile import Profile
 from mindsd.stepcache.advice import follow_advice
 from mindsd.stepcache.calls import follow_calls
@@ -95,6 +100,8 @@ def accelerate(
     """
     if sum(given is not None for given in (acceleration, speed, profile)) != 1:
         raise RequestError("say an acceleration, a speed or a profile, one of the three")
+    if is_accelerated(pipe):
+        raise RequestError("this pipeline is accelerated already; leave the first before another")
     if find_open(pipe.components):
         raise RequestError(
             "this pipeline runs on an engine; say acceleration or speed to its requests instead"
@@ -117,6 +124,8 @@ def check(
         return
     if not denoisers or not hasattr(pipe, "scheduler"):
         raise RequestError(f"{kind} has no denoiser and scheduler of diffusers' kind to accelerate")
+    if any(isinstance(part, DiffusionPipeline) for part in vars(pipe).values()):
+        raise RequestError(f"{kind} is made of several pipelines; accelerate each by itself")
     if looks_inside(type(pipe)):
         raise RequestError(f"{kind} depends on all that its denoiser does; leave acceleration out")
     for denoiser in denoisers.values():

@@ -38,12 +38,14 @@ def calibrate(
         return {}
     named = pattern.scheduler
     parts = {} if named is None else {"scheduler": draw.arguments.scheduler(named)}
-    mine: Any = own_copy(draw.pipe, lambda done, total: None, parts=parts)
+    generator = torch.Generator()
+    mine: Any = own_copy(draw.pipe, lambda done, total: None, generator=generator, parts=parts)
     number = min(ENOUGH, len(samples))
     with Calibration(mine.scheduler) as calibration:
         for place in range(number):
             told(Measuring(Way(), "images to calibrate on", place, number))
             one = replace(pattern, prompt=samples.prompts[place], seed=samples.seed + place)
-            generator = torch.Generator().manual_seed(one.seed)
-            mine(**draw.arguments.of(one), generator=generator, output_type="latent")
+            fixed = {"generator": generator.manual_seed(one.seed), "output_type": "latent"}
+            taken = {name: own for name, own in fixed.items() if name in draw.arguments.accepted}
+            mine(**draw.arguments.of(one), **taken)
         return calibration.plans()

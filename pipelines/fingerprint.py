@@ -48,7 +48,7 @@ def fingerprint(pipe: DiffusionPipeline) -> str:
 def _signs(parameters: list[torch.nn.Parameter]) -> bytes:
     """One byte for each sampled value."""
     sampled = [
-        value.reshape(-1)[:: max(1, value.numel() // SAMPLED)][:SAMPLED].signbit()
+        value.reshape(-1)[:: max(1, value.numel() // SAMPLED)][:SAMPLED].float().signbit()
         for value in parameters
     ]
     return torch.cat([signs.cpu() for signs in sampled]).numpy().tobytes()

@@ -21,8 +21,15 @@ OTHERWISE = (
     "repeats=num_frames",  # its texts have a row for each frame, its latents one for each video
     "encoder_hidden_states_llama3",  # its texts have their layers before their rows
 )
-# It reads or changes what happens inside its denoiser, between or during its calls.
-INSIDE = ("register_forward_hook", "enable_grad", "enable_fuser")
+# It reads or changes what happens inside its denoiser, between or during its calls, or its steps
+# cannot be counted: it steps by copies of its scheduler, or several times at one time.
+INSIDE = (
+    "register_forward_hook",
+    "enable_grad",
+    "enable_fuser",
+    "deepcopy(self.scheduler",
+    "views_scheduler_status",
+)
 
 GUIDED = re.compile(
     r"= \w+\s*\+ [\w.]+ \* \((\w+) - (\w+)\)"

@@ -17,6 +17,7 @@ from mindsd.pipelines.modules import (
     find_advisers,
     find_denoisers,
     find_open,
+    is_accelerated,
     modules,
     open_modules,
 )
@@ -128,6 +129,8 @@ class LoadedModel:
                 f"{', '.join(opened)} of {self.name} already run on an engine; make all pipelines "
                 "from one model: model = load_model(pipe); TextToImage(model); ImageToImage(model)"
             )
+        if is_accelerated(self.pipe):
+            raise RequestError(f"{self.name} is under accelerate(); leave that first")
         self._upcast = upcast_copy(self.pipe)
         steppers = find_denoisers(self.pipe.components)
         for name, module in steppers.items():

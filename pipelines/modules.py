@@ -11,7 +11,7 @@ import torch
 from mindsd.batching.call import TIMES
 from mindsd.batching.coroutine import is_batchable, make_batchable
 from mindsd.stepcache.advice import FACTOR
-from mindsd.wrap import Wrap, wrap
+from mindsd.wrap import Wrap, wrap, wraps_of
 
 HELPERS = ("ControlNet", "Adapter")  # called once a step too, but only to advise the denoiser
 
@@ -34,6 +34,12 @@ def find_open(components: Mapping[str, Any]) -> set[str]:
         for owner in (part, getattr(part, "encoder", None), getattr(part, "decoder", None))
         if isinstance(owner, torch.nn.Module) and is_batchable(owner)
     }
+
+
+def is_accelerated(pipe: Any) -> bool:
+    """Whether its scheduler is followed; copies of that would drive the original."""
+    scheduler = getattr(pipe, "scheduler", None)
+    return scheduler is not None and any(wraps_of(scheduler))
 
 
 def find_denoisers(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:

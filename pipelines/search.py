@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mindsd.config import PLAIN, Acceleration
-from mindsd.errors import RequestError
+from mindsd.errors import OutOfMemory, RequestError
 from mindsd.pipelines.bound import Bound
 from mindsd.pipelines.knobs import Knob
 from mindsd.pipelines.scores import Scores, Timing
@@ -113,9 +113,16 @@ class Search:
         return self._tried[way]
 
     def _judge(self, way: Way) -> Tried:
-        """A first look, then the time, then all the images: what costs least first."""
+        """The way's verdict; some models refuse only when they run."""
         if (reason := self._measure.refuses(way)) is not None:
             return Tried(way, Verdict.REFUSED, reason=reason)
+        try:
+            return self._look(way)
+        except (RequestError, OutOfMemory) as error:
+            return Tried(way, Verdict.REFUSED, reason=str(error))
+
+    def _look(self, way: Way) -> Tried:
+        """A first look, then the time, then all the images: what costs least first."""
         numbers = _numbers(self._measure.number)
         missed, scores = judge(self._measure, way, self._bound, numbers[:1])
         if missed:

@@ -17,6 +17,8 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
 )
 from torch import Tensor, nn
 
@@ -29,6 +31,7 @@ from mindsd.stepcache.guidance import Guidance
 from mindsd.stepcache.plan import StepCache
 from mindsd.stepcache.schedule import Noise, noises, prediction_of
 from mindsd.stepcache.trajectory import Trajectory
+from mindsd.wrap import wrap
 from tests.zoo.cases import CASES, SIDE, Case
 from tests.zoo.drawing import distance, held, levels_apart, plain
 
@@ -162,6 +165,64 @@ def test_guidance_that_ends_holds_the_last_difference_of_noise(prediction: Any):
     until = Acceleration(guidance_until=0.5)
     image, rows = painted(scheduler, until, painter=Advocate(scheduler), **how)
     assert rows == [4] * 7 + [2] * 7 and torch.allclose(image, whole, atol=1e-3)
+
+
+@pytest.mark.parametrize("scheduler", [HeunDiscreteScheduler, PNDMScheduler])
+def test_a_tolerance_goes_with_solvers_of_several_calls(scheduler: Any):
+    """The last corrector's step takes all of its forecast; a time may come twice."""
+    pipe: Any = CASES["sd"].build()
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    asked_for = {**CASES["sd"].asked()[0], "num_inference_steps": 20}
+    reference = plain(pipe, asked_for)
+    with accelerate(pipe, skipping("tolerance:0.002")):
+        image = plain(pipe, asked_for)
+    assert distance(image, reference) < 0.1
+
+
+def test_rows_that_change_in_number_start_anew():
+    """What was the unconditional row's stands for no other when guidance is switched off."""
+    case = CASES["sd"]
+
+    def end(pipe: Any, step: int, time: Any, kept: dict[str, Any]) -> dict[str, Any]:
+        if step == 3:
+            pipe._guidance_scale = 0.0
+            kept["prompt_embeds"] = kept["prompt_embeds"].chunk(2)[-1]
+        return kept
+
+    inputs = {"callback_on_step_end": end, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
+    computed, pipe = [], case.pipe()
+
+    def count(original: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+        computed.append(len(sample))
+        return original(sample, *args, **kwargs)
+
+    with wrap(pipe.unet, "forward", count), accelerate(pipe, skipping("plan:11-1----")):  # pyright: ignore
+        plain(pipe, {**asked(case), **inputs, "guidance_scale": 5.0})
+    assert computed == [2, 2, 2, 1, 1]  # the fifth step was to be skipped, but nothing was known
+
+
+def test_a_second_denoiser_learns_its_own_difference():
+    """Guidance ended before the switch: one step of the second has both branches, to know it."""
+    scheduler: Any = DDIMScheduler(clip_sample=False)
+    trajectory = Trajectory(
+        scheduler, Acceleration(guidance_until=0.2), Guidance.NEGATIVE_FIRST, expected_images=2
+    )
+    first, second = Advocate(scheduler), Advocate(scheduler)
+    followers = [follow_calls(own, lambda: trajectory) for own in (first, second)]
+    scheduler.set_timesteps(10)
+    latents, slopes = torch.ones(2, 1, 2, 2), torch.tensor([0.1, 0.2, 0.3, 0.4]).reshape(4, 1, 1, 1)
+    along = noises(scheduler, scheduler.timesteps.tolist())
+    for step, (noise, time) in enumerate(zip(along, scheduler.timesteps, strict=True)):
+        painter = first if step < 5 else second
+        painter.noise = noise
+        negative, positive = painter(torch.cat([latents] * 2), time, slopes)[0].chunk(2)
+        assert torch.allclose(
+            positive - negative, (slopes[2:] - slopes[:2]).expand_as(latents), atol=1e-5
+        )
+        latents = scheduler.step(positive, time, latents, return_dict=False)[0]
+    for follower in followers:
+        follower.remove()
+    assert first.rows == [4, 4, 2, 2, 2] and second.rows == [4, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("text", ["skip:2", "tolerance:0.05"])

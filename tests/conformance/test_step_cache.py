@@ -173,7 +173,10 @@ def test_a_pipeline_on_an_engine_is_accelerated_by_request():
     with TextToImage.load(pipe), pytest.raises(RequestError, match="say acceleration or speed to"):
         accelerate(pipe, speed="balanced")
     with accelerate(pipe, speed="balanced"):
-        pass
+        with pytest.raises(RequestError, match="is accelerated already"):
+            accelerate(pipe, speed="fast")
+        with pytest.raises(RequestError, match="is under accelerate"):
+            TextToImage.load(pipe)
 
 
 def test_a_lossless_speed_changes_no_bit():

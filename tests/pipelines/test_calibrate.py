@@ -38,6 +38,14 @@ def test_every_plan_draws_and_computes_what_it_says(scheduler):
     assert rows == 2 * calls
 
 
+def test_a_flow_has_plans_too():
+    pattern = ImageParameters(
+        "", steps=STEPS, width=SIDE, height=SIDE, options={"max_sequence_length": 16}
+    )
+    with TextToImage.load(CASES["sd3"].pipe()) as draw:
+        assert set(calibrate(draw, Samples(("a cat",), 3), pattern)) >= {6, 7, STEPS}
+
+
 def test_a_model_without_scheduler_has_none():
     with TextToImage.load(CASES["sd"].pipe()) as draw:
         draw.pipe = SimpleNamespace()  # pyright: ignore[reportAttributeAccessIssue]

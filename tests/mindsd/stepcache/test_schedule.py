@@ -8,9 +8,12 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    PNDMScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -92,3 +95,26 @@ def test_where_image_to_image_starts():
     euler.set_begin_index(3)
     assert first_index(euler, times, torch.tensor(times[0])) == 3
     assert first_index(HeunDiscreteScheduler(), [999.0, 500.0], 0.999) == 0  # time as a share
+
+
+def test_a_scheduler_with_a_rule_of_its_own_has_outputs_forecast_as_they_are():
+    scheduler: Any = EDMEulerScheduler()
+    along = noises(scheduler, times_of(scheduler))
+    assert prediction_of(scheduler) is Prediction.CLEAN
+    ratios = [noise.sigma / noise.alpha for noise in along]
+    sigmas = (scheduler.sigmas[:10] / scheduler.config.sigma_data).tolist()
+    assert ratios == pytest.approx(sigmas, rel=1e-4)
+
+
+def test_second_stages_stand_between():
+    scheduler: Any = KDPM2DiscreteScheduler()
+    along = noises(scheduler, times_of(scheduler))
+    snr = [noise.log_snr for noise in along]
+    assert snr == sorted(snr) and len(set(snr)) == len(snr)
+
+
+def test_of_a_time_that_comes_twice_the_second_begins_a_step():
+    scheduler: Any = PNDMScheduler(skip_prk_steps=True)
+    times = times_of(scheduler)
+    assert times[1] == times[2] and first_index(scheduler, times, torch.tensor(times[1])) == 2
+    assert first_index(scheduler, times, torch.tensor(times[0])) == 0
