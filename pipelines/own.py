@@ -78,8 +78,9 @@ def own_copy(
     for name, part in vars(pipe).items():
         if isinstance(part, SchedulerMixin):
             own: Any = parts.get(name) or copy.deepcopy(part)
-            if generator is not None and "generator" in inspect.signature(own.step).parameters:
-                wrap(own, "step", partial(_draw_from, generator))
+            signature = inspect.signature(own.step)
+            if generator is not None and "generator" in signature.parameters:
+                wrap(own, "step", partial(_draw_from, generator, signature))
             if on_latents is not None:
                 wrap(own, "step", partial(_listen, on_latents))
             _set(mine, name, own)
@@ -118,9 +119,13 @@ def _listen(on_latents: OnLatents, original: Callable[..., Any], *args: Any, **k
 
 
 def _draw_from(
-    own: torch.Generator, original: Callable[..., Any], *args: Any, **kwargs: Any
+    own: torch.Generator,
+    signature: inspect.Signature,
+    original: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
-    given = inspect.signature(original).bind_partial(*args, **kwargs).arguments
+    given = signature.bind_partial(*args, **kwargs).arguments
     if given.get("generator") is None:
         kwargs["generator"] = own
     return original(*args, **kwargs)

@@ -123,9 +123,11 @@ class Trajectory:
     _started: bool = False
     _done: int = 0
     _wraps: list[Wrap] = field(default_factory=list)
+    _signature: inspect.Signature = field(init=False)
 
     def __post_init__(self) -> None:
         self.images = self.expected_images
+        self._signature = inspect.signature(self.scheduler.step)
         self._wraps = [
             wrap(self.scheduler, "set_timesteps", self._begin),
             wrap(self.scheduler, "step", self._advance),
@@ -198,7 +200,7 @@ class Trajectory:
 
     def _advance(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        sample = inspect.signature(original).bind(*args, **kwargs).arguments.get("sample")
+        sample = self._signature.bind(*args, **kwargs).arguments.get("sample")
         self.images = len(sample) if isinstance(sample, torch.Tensor) else 1
         self._done += 1
         self.branches.clear()
