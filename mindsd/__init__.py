@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mindsd.pipelines.accelerate import accelerate
     from mindsd.pipelines.image_to_image import ImageToImage
     from mindsd.pipelines.inpaint import Inpaint
+    from mindsd.pipelines.text_generation import TextGeneration
     from mindsd.pipelines.text_to_image import TextToImage
 
 __version__ = "0.1.0"
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 # Public name -> where it lives, loaded when first asked for: importing mindsd imports no torch.
 _FACE = {
     "TextToImage": "mindsd.pipelines.text_to_image",
+    "TextGeneration": "mindsd.pipelines.text_generation",
     "ImageToImage": "mindsd.pipelines.image_to_image",
     "Inpaint": "mindsd.pipelines.inpaint",
     "accelerate": "mindsd.pipelines.accelerate",
@@ -28,6 +30,7 @@ __all__ = [
     "ImageToImage",
     "Inpaint",
     "MindsdError",
+    "TextGeneration",
     "TextToImage",
     "accelerate",
 ]

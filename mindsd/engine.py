@@ -20,13 +20,16 @@ import atexit
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from mindsd.batching.attempt import attempt
 from mindsd.batching.call import Call
 from mindsd.batching.coroutine import Coroutine, Outcome
+from mindsd.batching.runner import Ask
 from mindsd.batching.turn import Turn
 from mindsd.errors import Cancelled, EngineClosed, QueueFull, RequestError
 from mindsd.request import Body, Failed, Need, Queued, Request
@@ -208,12 +211,18 @@ class Engine:
     def _forward(self) -> None:
         """Run the next group and resume its requests."""
         group = self._turn.choose(self._live, self.limits.rows)
-        kind = group[0].call.batchable.kind
         started = time.perf_counter()
-        outcomes = attempt([live.call for live in group], self.counts.add)
-        self._turn.charge(kind, time.perf_counter() - started)
+        outcomes = self._outcomes([live.call for live in group])
+        self._turn.charge(group[0].call.kind, time.perf_counter() - started)
         for live, outcome in zip(group, outcomes, strict=True):
-            self._resume(live, outcome)
+            if outcome is not None:
+                self._resume(live, outcome)
+
+    def _outcomes(self, asked: list[Any]) -> Sequence[Outcome | None]:
+        """What each came to; None where it goes on waiting."""
+        if isinstance(asked[0], Ask):
+            return asked[0].runner.run(asked)
+        return attempt(asked, self.counts.add)
 
     def _resume(self, live: Coroutine, outcome: Outcome) -> None:
         live.resume(outcome, self._next_arrival())

@@ -5,6 +5,7 @@ MindsdError
 ├── ModelError              the model folder is missing, incomplete or not safe (exit code 2)
 ├── OutputError             results cannot be written where they should go (exit code 2)
 ├── BrokenImage             the model drew values that are not numbers
+├── BrokenLogits            no token can be drawn from what the model computed
 ├── AttentionRefused        no attention backend can compute this call
 ├── QueueFull               the engine already holds as many requests as it was allowed
 ├── Cancelled               the request was cancelled before it finished
@@ -33,6 +34,10 @@ class OutputError(MindsdError, OSError):
 
 class BrokenImage(MindsdError, ArithmeticError):
     """The model drew values that are not numbers, usually where half precision overflowed."""
+
+
+class BrokenLogits(MindsdError, ArithmeticError):
+    """No token can be drawn: the logits are not numbers, or nothing that is possible is allowed."""
 
 
 class AttentionRefused(MindsdError, NotImplementedError):

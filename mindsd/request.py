@@ -1,6 +1,6 @@
 """A request: what the engine knows of it, and the events that tell its story.
 
-    Queued -> Started -> (Notice | Step | Preview)* -> Done | Failed
+    Queued -> Started -> (Notice | Step | Preview | Piece)* -> Done | Failed
 
 A request is a handle for the thread that submitted it; the engine's thread runs its body. All else
 (pipeline copy, scheduler, random numbers) lives in the body's own frames and dies with them.
@@ -59,6 +59,15 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """More of answer number `sample`: its tokens, and the text that is safe to show by now."""
+
+    sample: int
+    text: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Done:
     """Finished: `result` is what the body returned, `seconds` after it started."""
 
@@ -73,7 +82,7 @@ class Failed:
     error: BaseException
 
 
-Event = Queued | Started | Notice | Step | Preview | Done | Failed
+Event = Queued | Started | Notice | Step | Preview | Piece | Done | Failed
 Body = Callable[["Request"], Any]
 
 _numbers = itertools.count(1)
@@ -84,7 +93,8 @@ class Need:
     """What a request takes of the machine while it is live.
 
     Attributes:
-        rows: rows it brings to a forward (2 per image under classifier-free guidance).
+        rows: rows it brings to a forward (2 per image under classifier-free guidance); 0 for text,
+            whose tokens have a budget of their own.
         memory: bytes of activations at its worst moment.
         priority: higher goes first, among requests that wait and calls that are ready.
         solo: its calls may share no forward, for it changes what others share; it runs in one go.
@@ -96,8 +106,8 @@ class Need:
     solo: bool = False
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.memory < 0:
-            raise RequestError(f"a request needs rows >= 1 and memory >= 0, got {self}")
+        if self.rows < 0 or self.memory < 0:
+            raise RequestError(f"a request needs rows >= 0 and memory >= 0, got {self}")
 
 
 class Request:

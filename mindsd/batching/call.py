@@ -94,6 +94,14 @@ class Call:
         """What the arguments are, whatever their sizes and values."""
         return str(self.spec), tuple(self.roles)
 
+    @property
+    def kind(self) -> str:
+        return self.batchable.kind
+
+    def limit(self, rows: int) -> int:
+        """Rows that a group of this call may have now, at most `rows`."""
+        return self.batchable.caps.rows(self.key, rows)
+
     def run(self) -> Any:
         """The call that the pipeline made, bit for bit."""
         args, kwargs = self.arguments()
@@ -111,9 +119,9 @@ class Call:
         by_name = dict(zip(names, bound.args[self.positional :], strict=True))
         return bound.args[: self.positional], by_name | bound.kwargs
 
-    def fits(self, other: Call) -> bool:
+    def fits(self, other: Any) -> bool:
         """Whether two calls may share a forward."""
-        if self.key != other.key or self.batchable.alone:
+        if not isinstance(other, Call) or self.key != other.key or self.batchable.alone:
             return False
         return all(
             mine is its or torch.equal(mine, its)

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from mindsd.batching.call import Batchable, Call, read
+from mindsd.batching.call import Batchable, read
+from mindsd.batching.turn import Asked
 from mindsd.device import is_out_of_memory
-from mindsd.errors import Cancelled, OutOfMemory
+from mindsd.errors import Cancelled, OutOfMemory, RequestError
 from mindsd.request import Done, Failed, Request
 from mindsd.wrap import Wrap, wrap, wraps_of
 
@@ -79,12 +80,12 @@ class Coroutine:
         self.request = request
         self.arrival = 0
         self.end: Done | Failed | None = None
-        self._call: Call | None = None
+        self._call: Asked | None = None
         self._body = _Body(_tell)
         self._body.request = request
 
     @property
-    def call(self) -> Call:
+    def call(self) -> Asked:
         """The call it waits for; only while it is suspended."""
         assert self._call is not None
         return self._call
@@ -111,6 +112,19 @@ class Coroutine:
             self.end = said
         else:
             self._call, self.arrival = said, arrival
+
+
+def ask(asked: Asked) -> Any:
+    """Suspend the request whose body calls this until what it asks for is done.
+
+    Raises:
+        RequestError: called outside of a request's body.
+        Exception: what it came to.
+    """
+    here = getcurrent()
+    if not isinstance(here, _Body) or here.parent is None:
+        raise RequestError("this goes on inside an engine only: submit a request to one")
+    return here.parent.switch(asked)
 
 
 class _Body(greenlet):

@@ -10,16 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from mindsd.batching.call import Call
+
+class Asked(Protocol):
+    """What a suspended request waits for."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    def limit(self, rows: int) -> int:
+        """Rows that a group of it may have, at most `rows`."""
+        ...
+
+    def fits(self, other: Any) -> bool:
+        """Whether the other may be done in one go with it."""
+        ...
 
 
 class Waiting(Protocol):
     """A suspended call with its place in the line."""
 
     @property
-    def call(self) -> Call: ...
+    def call(self) -> Asked: ...
 
     @property
     def order(self) -> tuple[int, int]:
@@ -41,11 +57,11 @@ class Turn:
         """The calls of the next forward, at most `rows` rows (but always at least one call)."""
         oldest: dict[str, W] = {}
         for one in sorted(waiting, key=lambda one: one.order):
-            oldest.setdefault(one.call.batchable.kind, one)
+            oldest.setdefault(one.call.kind, one)
         self._wake(set(oldest))
         behind = min(oldest, key=lambda kind: (self.clocks[kind], oldest[kind].order))
         head = oldest[behind].call
-        return self._gather(oldest[behind], waiting, head.batchable.caps.rows(head.key, rows))
+        return self._gather(oldest[behind], waiting, head.limit(rows))
 
     def charge(self, kind: str, seconds: float) -> None:
         """Say how long a forward of this kind took."""

@@ -54,8 +54,8 @@ def test_follow_merges_what_was_told_before_and_after():
 
 
 def test_needs_are_checked():
-    with pytest.raises(RequestError, match="rows >= 1"):
-        Need(rows=0)
+    with pytest.raises(RequestError, match="rows >= 0"):
+        Need(rows=-1)
 
 
 def test_the_end_is_told_again_to_whoever_asks_later():

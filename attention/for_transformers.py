@@ -1,0 +1,138 @@
+"""Puts our paged attention into any transformers language model, and takes it off again.
+
+transformers calls attention and masks by the name in a model's config. Ours is registered under a
+name of its own; a model that was given it runs as always outside of a step (torch's SDPA), and over
+pages inside of one. Masks are not built: what a model passes on is the rule itself, and attention
+asks it about the positions that it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.masking_utils import (
+    AttentionMaskInterface,
+    causal_mask_function,
+    sdpa_mask,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+
+from mindsd.errors import AttentionRefused
+from mindsd.kvcache.step import Step, present_step
+
+from .paged import PagedCall, Sight, attend, default_scale
+from .registry import Registry, default_registry
+
+NAME = "mindsd"  # transformers reads more into names with "paged|", "sdpa", "flash", "flex_attention"
+
+
+class Rule(Tensor):
+    """An empty tensor that carries a mask's rule through a model; see `_mask`."""
+
+    sight: Sight
+
+
+class AttachedLanguage:
+    """Our attention on one model; made by `attach_language`."""
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._before = model.config.get_text_config(decoder=True)._attn_implementation
+        model.set_attn_implementation(NAME)
+
+    def remove(self) -> None:
+        """The model as it was; doing it twice does nothing."""
+        self._model.set_attn_implementation(self._before)
+
+
+def attach_language(model: Any, registry: Registry | None = None) -> AttachedLanguage:
+    """Let a transformers model attend over pages, inside of steps.
+
+    Args:
+        model: a decoder, whose attention goes through transformers' interface.
+        registry: whose backends answer for long segments.
+    """
+    chosen = registry or default_registry()
+
+    def attention(module: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        step = present_step()
+        if step is None:
+            return ALL_ATTENTION_FUNCTIONS["sdpa"](module, *args, **kwargs)
+        return _paged(step, chosen, module, *args, **kwargs), None
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, _mask)
+    return AttachedLanguage(model)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """In a step the rule of a mask instead of the mask."""
+    if present_step() is None:
+        return sdpa_mask(*args, **kwargs)
+    function = kwargs.get("mask_function", causal_mask_function)
+    rule: Any = torch.empty(0).as_subclass(Rule)
+    rule.sight = Sight(_asked(function), causal=function is causal_mask_function)
+    return rule
+
+
+def _asked(function: Callable[..., Any]) -> Callable[[Tensor, Tensor], Tensor]:
+    def rule(queries: Tensor, keys: Tensor) -> Tensor:
+        zero = queries.new_zeros(())
+        seen = function(zero, zero, queries, keys)
+        return torch.broadcast_to(seen, torch.broadcast_shapes(queries.shape, keys.shape))
+
+    return rule
+
+
+def _paged(
+    step: Step,
+    registry: Registry,
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    **other: Any,
+) -> Tensor:
+    """[1, T, H, Dv]: transformers' own arguments, answered over the pages of a step."""
+    layer = getattr(module, "layer_idx", None)
+    if layer is None or position_bias is not None or dropout:
+        what = "no layer_idx" if layer is None else "position_bias or dropout"
+        raise AttentionRefused(f"paged attention: {type(module).__name__} has {what}")
+    if query.shape[0] * query.shape[2] != step.tokens:
+        raise AttentionRefused(
+            f"paged attention: {type(module).__name__} asks about {tuple(query.shape)}, the step "
+            f"has {step.tokens} tokens"
+        )
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
+    lane = step.pages.lane_of[layer]
+    keys, values = step.pages.of(layer, step.next_call(layer), k, v)
+    keys.write(step.slots[lane], k)
+    values.write(step.slots[lane], v)
+    sight = _sight(step, attention_mask, sliding_window)
+    scale = default_scale(q.shape[-1]) if scaling is None else scaling
+    call = PagedCall(q, keys, values, step, lane, sight, scale, softcap, s_aux)
+    return attend(call, registry)[None]
+
+
+def _sight(step: Step, mask: Tensor | None, window: int | None) -> Sight:
+    if isinstance(mask, Rule):
+        return mask.sight
+    if mask is not None:
+        raise AttentionRefused("paged attention: the model made a mask by itself")
+
+    def rule(queries: Tensor, keys: Tensor) -> Tensor:
+        seen = keys <= queries
+        return seen if window is None else seen & (keys > queries - window)
+
+    return step.plan(("sight", window), lambda: Sight(rule, causal=window is None))

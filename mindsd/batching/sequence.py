@@ -1,0 +1,61 @@
+"""A sequence of tokens that a language model goes on with, and what the engine knows of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+from typing import Any
+
+from mindsd.kvcache.table import BlockTable
+
+_numbers = itertools.count(1)
+
+
+@dataclass(eq=False)
+class Sequence:
+    """Its tokens, how many of them are in the cache, and how the next one is drawn.
+
+    Attributes:
+        tokens: prompt and output.
+        prompt: how many of them are the prompt.
+        table: its blocks.
+        draws: what draws its tokens (sampling); None where only its prompt is to be computed.
+        adapter: name of the LoRA adapter it runs with.
+        computed: tokens whose keys and values are written.
+        reused: tokens that were found in the cache when it began.
+        draft: tokens proposed to follow, to be verified in the next forward.
+        number: smaller is older; older goes first.
+        preempted: how often its blocks were taken away from it.
+    """
+
+    tokens: list[int]
+    prompt: int
+    table: BlockTable
+    draws: Any = None
+    adapter: str | None = None
+    computed: int = 0
+    reused: int = 0
+    draft: list[int] = field(default_factory=list)
+    number: int = field(default_factory=lambda: next(_numbers))
+    preempted: int = 0
+
+    @property
+    def target(self) -> int:
+        """Tokens that must be computed before the caller hears of it: all that are known, or all
+        but the last where no token is drawn."""
+        return len(self.tokens) - (self.draws is None)
+
+    @property
+    def left(self) -> int:
+        """Tokens to compute, before the draft."""
+        return self.target - self.computed
+
+    @property
+    def output(self) -> Tokens[int]:
+        return self.tokens[self.prompt :]
+
+    def release(self) -> None:
+        """Give all blocks back; what was computed may still be found by its hash."""
+        self.table.free()
+        self.computed = 0

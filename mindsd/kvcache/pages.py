@@ -1,0 +1,123 @@
+"""The tensors behind the blocks: keys and values of every attention layer.
+
+A layer's pages are made when it first writes, from the shapes it writes: head sizes that differ
+between layers, values narrower than keys (MLA) and layers that attend twice need no special case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mindsd.errors import RequestError
+
+from .table import Copy
+
+DTYPES = ("auto", "int8")
+LEVELS = 127  # int8 is used symmetrically
+
+
+class Pages:
+    """Keys or values of one layer: [heads, blocks, size, dim], in the model's dtype or as int8.
+
+    Heads come first, so that neighbouring blocks are one run of tokens: a view, where they are in
+    order. As int8 each token of each head has its own scale, float32 [heads, blocks, size, 1]:
+    rounding harms by at most half of the token's largest number / 127.
+    """
+
+    def __init__(self, blocks: int, size: int, like: Tensor, int8: bool):
+        """`like` is [T, heads, dim]."""
+        shape = (like.shape[1], blocks, size)
+        kind = torch.int8 if int8 else like.dtype
+        # Zeros, not empty: what is masked is still multiplied by 0, and 0 * inf is no number.
+        self.data = torch.zeros(*shape, like.shape[2], dtype=kind, device=like.device)
+        self.scales: Tensor | None = None
+        if int8:
+            self.scales = torch.zeros(*shape, 1, dtype=torch.float32, device=like.device)
+        self.dtype = like.dtype
+
+    @property
+    def bytes(self) -> int:
+        return self.data.nbytes + (0 if self.scales is None else self.scales.nbytes)
+
+    def write(self, slots: Tensor, new: Tensor) -> None:
+        """Put tokens [T, heads, dim] into slots (block * size + offset), int64 [T]."""
+        new = new.transpose(0, 1)
+        if self.scales is not None:
+            wide = new.float()
+            scale = wide.abs().amax(-1, keepdim=True).clamp_(min=1e-12) / LEVELS
+            self.scales.flatten(1, 2).index_copy_(1, slots, scale)
+            new = (wide / scale).round_().to(torch.int8)
+        self.data.flatten(1, 2).index_copy_(1, slots, new)
+
+    def read(self, blocks: Tensor) -> Tensor:
+        """A copy of so many blocks: [heads, N, size, dim], in the model's dtype."""
+        data = self.data.index_select(1, blocks)
+        if self.scales is None:
+            return data
+        return (data * self.scales.index_select(1, blocks)).to(self.dtype)
+
+    def slice(self, first: int, stop: int) -> Tensor:
+        """Neighbouring blocks [heads, stop - first, size, dim]; a view unless they are int8."""
+        data = self.data[:, first:stop]
+        if self.scales is None:
+            return data
+        return (data * self.scales[:, first:stop]).to(self.dtype)
+
+    def copy(self, sources: Tensor, targets: Tensor) -> None:
+        """Whole blocks, for sequences that part."""
+        for tensor in (self.data, self.scales):
+            if tensor is not None:
+                tensor[:, targets] = tensor[:, sources]
+
+
+class PageStore:
+    """The pages of all layers.
+
+    Args:
+        blocks: how many blocks each lane has.
+        size: tokens that a block holds.
+        lane_of: the lane of each layer, by layer index.
+        dtype: "auto" (as the model computes) or "int8".
+    """
+
+    def __init__(self, blocks: Sequence[int], size: int, lane_of: Sequence[int], dtype: str):
+        if dtype not in DTYPES:
+            raise RequestError(f"the KV cache's dtype must be {' or '.join(DTYPES)}, got {dtype!r}")
+        self.blocks, self.size, self.lane_of = tuple(blocks), size, tuple(lane_of)
+        self._int8 = dtype == "int8"
+        self._pages: dict[tuple[int, int], tuple[Pages, Pages]] = {}
+
+    def of(self, layer: int, call: int, key: Tensor, value: Tensor) -> tuple[Pages, Pages]:
+        """Keys' and values' pages of a layer's `call`-th attention in a forward.
+
+        Args:
+            key, value: [T, heads, dim], as they will be written.
+        """
+        pages = self._pages.get((layer, call))
+        if pages is None:
+            blocks = self.blocks[self.lane_of[layer]]
+            pages = tuple(Pages(blocks, self.size, new, self._int8) for new in (key, value))
+            self._pages[layer, call] = pages = (pages[0], pages[1])
+        return pages
+
+    def copy(self, copies: Sequence[Copy]) -> None:
+        """Carry out what a table's `reserve` asked for."""
+        for lane in {copy.lane for copy in copies}:
+            own = [copy for copy in copies if copy.lane == lane]
+            sources = torch.tensor([copy.source for copy in own])
+            targets = torch.tensor([copy.target for copy in own])
+            for (layer, _), pages in self._pages.items():
+                if self.lane_of[layer] == lane:
+                    for page in pages:
+                        page.copy(sources.to(page.data.device), targets.to(page.data.device))
+
+    def block_bytes(self) -> list[int]:
+        """Bytes that one block of each lane takes in all its layers, once every layer has written."""
+        total = [0] * len(self.blocks)
+        for (layer, _), pages in self._pages.items():
+            lane = self.lane_of[layer]
+            total[lane] += sum(page.bytes for page in pages) // self.blocks[lane]
+        return total

@@ -1,0 +1,1 @@
+"""Logits to tokens for rows with different parameters, and tokens to text."""

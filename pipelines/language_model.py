@@ -1,0 +1,206 @@
+"""A loaded language model: where it is, how it runs, and the engine that its requests share."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mindsd.batching.runner import Proposer, TokenRunner
+from mindsd.batching.tokens import Budget
+from mindsd.device import Device, find_device
+from mindsd.engine import Engine
+from mindsd.errors import EngineClosed, ModelError, RequestError
+from mindsd.kvcache.pages import PageStore
+from mindsd.kvcache.table import Lane
+from mindsd.pipelines.loading import DTYPES, fast_dtype
+from mindsd.pipelines.packed import CacheOptions, PackedModel
+from mindsd.sampling.draw import draw
+from mindsd.sampling.grammar import GrammarCompiler
+from mindsd.weights.language import find_language_model
+from mindsd.weights.loading import GenerationDefaults, generation_defaults, load_language_model
+
+MOST_CPU = 4 * 2**30  # bytes of KV cache that are taken unasked where memory is everybody's
+SHARES = {"cpu": 0.25, "cuda": 0.6, "npu": 0.6}  # of the memory that is free
+MOST_TOKENS = 2**20  # of cache that are taken unasked
+
+
+@dataclass(eq=False)
+class LanguageModel:
+    """One language model on a device; made by `load_language` or from parts in memory.
+
+    Attributes:
+        name: what people call it.
+        model: transformers' module.
+        tokenizer: transformers' tokenizer.
+        device: where it is.
+        cache: the KV cache it wishes.
+        budget: of one forward.
+        proposer: guesses ahead (speculative/); None for no speculation.
+        packed: how it runs over pages; None where it cannot.
+        why_plain: the reason for that.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    device: Device
+    cache: CacheOptions = CacheOptions()
+    budget: Budget = Budget()
+    proposer: Proposer | None = None
+    packed: PackedModel | None = None
+    why_plain: str | None = None
+    _users: int = 0
+    _engine: Engine | None = None
+    _guest: bool = False
+    _runner: TokenRunner | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @cached_property
+    def defaults(self) -> GenerationDefaults:
+        """Where its texts end."""
+        return generation_defaults(self.model, self.tokenizer)
+
+    @cached_property
+    def grammars(self) -> GrammarCompiler:
+        """Of its tokenizer."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise RequestError(f"{self.name} has no fast tokenizer, which constraints need")
+        return GrammarCompiler(backend, self.vocabulary, self.defaults.ends)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many logits it gives."""
+        return self.model.get_output_embeddings().weight.shape[0]
+
+    @property
+    def runner(self) -> TokenRunner:
+        """While it is open and runs packed."""
+        assert self._runner is not None
+        return self._runner
+
+    @property
+    def room(self) -> int | None:
+        """Most tokens of prompt and answer together; None for no bound."""
+        bounds = [self.defaults.context]
+        if self._runner is not None:
+            lanes = [lane for lane in self._runner.lanes if lane.window is None]
+            bounds += [lane.pool.total * lane.pool.size for lane in lanes]
+        known = [bound for bound in bounds if bound is not None]
+        return min(known, default=None)
+
+    def join(self, guest: Engine | None = None) -> Engine:
+        """The engine to use until `leave`: the given one, else the model's own.
+
+        Raises:
+            RequestError: the model already runs on another engine.
+        """
+        with self._lock:
+            if self._users and guest not in (None, self._engine):
+                raise RequestError(
+                    f"{self.name} already runs on another engine; close that pipeline first"
+                )
+            if self._users == 0:
+                self._guest = guest is not None
+                self._engine = guest or Engine()
+                self._open()
+            self._users += 1
+            assert self._engine is not None
+            return self._engine
+
+    def leave(self) -> None:
+        """One user less; the last one closes the model's own engine and takes ours off it."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            engine = self._engine
+        if engine is not None and not self._guest:
+            engine.close()
+        with self._lock:
+            if self._users:
+                raise EngineClosed(f"{self.name} was being closed when it was joined")
+            if self.packed is not None:
+                self.packed.close()
+            self.packed, self._runner, self._engine = None, None, None
+
+    def _open(self) -> None:
+        try:
+            self.packed = PackedModel(self.model)
+        except ModelError as reason:
+            self.why_plain = str(reason)
+            return
+        lanes, lane_of = self.packed.lanes(self._blocks(self.packed), self.cache.block)
+        self._runner = self._made(self.packed, lanes, lane_of)
+
+    def _made(self, packed: PackedModel, lanes: list[Lane], lane_of: list[int]) -> TokenRunner:
+        pages = PageStore(
+            [lane.pool.total for lane in lanes], self.cache.block, lane_of, self.cache.dtype
+        )
+        return TokenRunner(
+            packed.forward,
+            draw,
+            pages,
+            lanes,
+            budget=self.budget,
+            device=packed.device,
+            proposer=self.proposer,
+        )
+
+    def _blocks(self, packed: PackedModel) -> int:
+        """As many as the memory holds, and no more than anybody could use."""
+        per_block = self.cache.bytes_of(packed.token_bytes, self.model.dtype) * self.cache.block
+        if self.cache.memory is not None:
+            if self.cache.memory < per_block:
+                raise RequestError(
+                    f"a KV cache of {self.cache.memory} bytes holds not one block of "
+                    f"{per_block} bytes ({self.cache.block} tokens); give it more memory"
+                )
+            return self.cache.memory // per_block
+        budget = SHARES[self.device.kind] * self.device.free()
+        if self.device.kind == "cpu":
+            budget = min(budget, MOST_CPU)
+        return int(max(1, min(budget // per_block, MOST_TOKENS // self.cache.block)))
+
+
+def load_language(
+    model: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    cache: CacheOptions | None = None,
+    budget: Budget | None = None,
+    proposer: Proposer | None = None,
+) -> LanguageModel:
+    """Load a language model: "smollm2", a transformers folder, or a GGUF file.
+
+    Raises:
+        ModelError: it is missing, incomplete, not safe, or not one that transformers knows.
+        RequestError: the device or dtype is not one that this machine has.
+    """
+    if dtype not in ("auto", *DTYPES):
+        raise RequestError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
+    place, files = find_device(device), find_language_model(model)
+    kind = DTYPES.get(dtype) or fast_dtype(place, files.weight)
+    module, tokenizer = load_language_model(files, kind, place.torch)
+    return LanguageModel(
+        files.name,
+        module.eval(),
+        tokenizer,
+        place,
+        cache or CacheOptions(),
+        budget or Budget(),
+        proposer,
+    )
+
+
+def in_memory(model: Any, tokenizer: Any, **options: Any) -> LanguageModel:
+    """A transformers model and its tokenizer that are in memory already, used as they are."""
+    place = find_device(model.device.type)
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(f"a {type(model).__name__} is no language model")
+    return LanguageModel(type(model).__name__, model.eval(), tokenizer, place, **options)

@@ -1,0 +1,83 @@
+"""What people give as a prompt, as the tokens that the model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mindsd.errors import RequestError
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+Message = Mapping[str, Any]
+Prompt = str | Sequence[Message] | Sequence[int]
+
+
+def prompt_tokens(
+    tokenizer: Any,
+    prompt: Prompt,
+    *,
+    chat: bool | None = None,
+    system: str | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> list[int]:
+    """The tokens of a prompt.
+
+    Args:
+        tokenizer: transformers' tokenizer.
+        prompt: a text; messages {"role", "content"}; or tokens, taken as they are.
+        chat: whether a text is what a user says (by the model's chat template) or is to be gone on
+            with; None says it where the model has a template.
+        system: said before it, in a chat.
+        tools: in the OpenAI form, told to the model by its template.
+
+    Raises:
+        RequestError: it is none of these, is empty, or the model has no template for it.
+    """
+    if not isinstance(prompt, str) and prompt and isinstance(prompt[0], int):
+        return _checked_tokens(prompt, len(tokenizer))
+    template = bool(getattr(tokenizer, "chat_template", None))
+    if isinstance(prompt, str) and not (template if chat is None else chat):
+        if system is not None or tools:
+            raise RequestError("a system message and tools belong to a chat; give chat=True")
+        tokens = tokenizer(prompt)["input_ids"]
+    else:
+        if not template:
+            raise RequestError(
+                "this model has no chat template: it only goes on with texts; give chat=False"
+            )
+        tokens = _templated(tokenizer, _messages(prompt, system), tools)
+    if not tokens:
+        raise RequestError("the prompt is empty; this model needs at least one token to go on from")
+    return list(tokens)
+
+
+def _checked_tokens(prompt: Sequence[Any], most: int) -> list[int]:
+    for token in prompt:
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < most:
+            raise RequestError(f"token {token!r} is none of this model's; they are 0 to {most - 1}")
+    return list(prompt)
+
+
+def _messages(prompt: Any, system: str | None) -> list[dict[str, Any]]:
+    given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if not isinstance(given, Sequence) or not given:
+        raise RequestError(f"a prompt is a text, messages or tokens, got {prompt!r}")
+    messages: list[dict[str, Any]] = []
+    for message in given:
+        if not isinstance(message, Mapping) or message.get("role") not in ROLES:
+            raise RequestError(
+                f"a message is {{'role': {' | '.join(ROLES)}, 'content': text}}, got {message!r}"
+            )
+        messages.append(dict(message))
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
+
+
+def _templated(tokenizer: Any, messages: list[dict[str, Any]], tools: Any) -> list[int]:
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, tools=tools or None, add_generation_prompt=True, tokenize=False
+        )
+    except Exception as error:  # templates are programs; what they raise is about the messages
+        first = str(error).strip().split("\n")[0] or type(error).__name__
+        raise RequestError(f"the model's chat template refuses the messages: {first}") from None
+    return tokenizer(text, add_special_tokens=False)["input_ids"]

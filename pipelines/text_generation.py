@@ -1,0 +1,192 @@
+"""Text generation: any decoder of transformers, many requests in one packed batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from mindsd.batching.tokens import Budget
+from mindsd.engine import Engine
+from mindsd.errors import EngineClosed, RequestError
+from mindsd.pipelines.answering import Task, answer
+from mindsd.pipelines.language_model import LanguageModel, in_memory, load_language
+from mindsd.pipelines.packed import CacheOptions
+from mindsd.pipelines.plain_text import answer_plainly
+from mindsd.pipelines.prompt import Prompt, prompt_tokens
+from mindsd.pipelines.text_result import TextResult
+from mindsd.request import Need, Piece, Request
+from mindsd.sampling.grammar import Constraint
+from mindsd.sampling.parameters import Sampling
+
+CONSTRAINTS = ("json_schema", "json_object", "regex", "choice", "grammar")
+PLAIN_ROOM = 1 << 20  # tokens, where a model names no bound
+
+
+class TextGeneration:
+    """One loaded language model and the engine that runs it.
+
+    Args:
+        model: what `load_language` gives; several may share one.
+        engine: one that already runs, for several models; whoever made it closes it.
+    """
+
+    def __init__(self, model: LanguageModel, engine: Engine | None = None):
+        self.model = model
+        self.engine = model.join(engine)
+        self._closed = False
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | Any = "smollm2",
+        tokenizer: Any = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        cache: CacheOptions | None = None,
+        budget: Budget | None = None,
+    ) -> Self:
+        """Load "smollm2", a transformers folder or a GGUF file, or take a model in memory.
+
+        Args:
+            tokenizer: of a model that is in memory already.
+            device: "auto" (the fastest this machine has), "npu", "cuda" or "cpu".
+            dtype: "auto" (what is fast there), "float32", "float16" or "bfloat16".
+            cache: how large the KV cache is, and its dtype.
+            budget: tokens of one forward.
+
+        Raises:
+            ModelError: the model is missing, incomplete or not safe to load.
+            RequestError: the device or dtype cannot be had.
+        """
+        if isinstance(model, str | Path):
+            return cls(load_language(model, device, dtype, cache, budget))
+        options = {"cache": cache or CacheOptions(), "budget": budget or Budget()}
+        return cls(in_memory(model, tokenizer, **options))
+
+    def submit(
+        self,
+        prompt: Prompt,
+        *,
+        chat: bool | None = None,
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        priority: int = 0,
+        salt: str = "",
+        **options: Any,
+    ) -> Request:
+        """Ask for the answers to one prompt; its request's result is a list of `TextResult`.
+
+        Args:
+            prompt: a text, messages {"role", "content"}, or tokens.
+            chat: whether a text is what a user says, or is to be gone on with; None says it where
+                the model has a chat template.
+            system: said before it, in a chat.
+            tools: in the OpenAI form, told to the model by its template.
+            priority: higher goes first.
+            salt: requests of other salts share no cache with it.
+            options: the fields of `Sampling` (max_tokens, temperature, top_p, n, seed, stop,
+                logprobs, ...), or one of json_schema, json_object, regex, choice, grammar.
+
+        Raises:
+            RequestError: what is wrong, in one sentence.
+            QueueFull: the engine has too many requests waiting.
+        """
+        if self._closed:
+            raise EngineClosed("this pipeline was closed; load it again")
+        wished = {name: options.pop(name) for name in CONSTRAINTS if options.get(name) is not None}
+        sampling = Sampling.parse(options)
+        tokenizer = self.model.tokenizer
+        tokens = prompt_tokens(tokenizer, prompt, chat=chat, system=system, tools=tools)
+        task = Task(
+            tokens,
+            self._fitting(sampling, len(tokens), "max_tokens" in options),
+            self.model.defaults.ends,
+            getattr(tokenizer, "backend_tokenizer", None),
+            self.model.grammars.compile(Constraint(**wished)) if wished else None,
+            salt=salt,
+        )
+        need = Need(rows=0, priority=priority, solo=self.model.packed is None)
+        if self.model.packed is None:
+            return self.engine.submit(lambda own: answer_plainly(own, self.model, task), need)
+        return self.engine.submit(lambda own: answer(own, self.model.runner, task), need)
+
+    def __call__(
+        self, prompts: Prompt | Sequence[Prompt], **options: Any
+    ) -> TextResult | list[TextResult]:
+        """Answers to prompts: a list for a list, one result for one prompt.
+
+        With n > 1 there are n results for each prompt, one after the other. A prompt that is
+        itself a list (messages, tokens) counts as one.
+
+        Raises:
+            RequestError: what is wrong, in one sentence.
+        """
+        several = _are_several(prompts)
+        given: Sequence[Any] = prompts if several else [prompts]  # pyright: ignore
+        requests: list[Request] = []
+        try:
+            requests += [self.submit(prompt, **options) for prompt in given]
+            results = [one for request in requests for one in request.result()]
+        finally:
+            for request in requests:
+                if not request.ended:
+                    request.cancel()
+        return results if several or len(results) > 1 else results[0]
+
+    def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
+        """The answer to one prompt, piece by piece as it is drawn.
+
+        Whoever stops listening cancels it.
+        """
+        if options.get("n", 1) != 1:
+            raise RequestError("a stream has one answer; submit() tells several apart")
+        request = self.submit(prompt, **options)
+        try:
+            for event in request.events():
+                if isinstance(event, Piece) and event.text:
+                    yield event.text
+            request.result()  # raises what went wrong
+        finally:
+            if not request.ended:
+                request.cancel()
+
+    def _fitting(self, sampling: Sampling, prompt: int, said: bool) -> Sampling:
+        """The sampling with as many tokens as there is room for; refused where it was said."""
+        room = self.model.room or PLAIN_ROOM
+        if prompt >= room:
+            raise RequestError(
+                f"the prompt has {prompt} tokens, {self.model.name} has room for {room} with its "
+                "answer; shorten it"
+            )
+        if prompt + sampling.max_tokens <= room:
+            return sampling
+        if said:
+            raise RequestError(
+                f"{prompt} tokens of prompt and max_tokens={sampling.max_tokens} are more than the "
+                f"{room} tokens that {self.model.name} has room for; ask for at most "
+                f"{room - prompt}"
+            )
+        least = min(sampling.min_tokens, room - prompt)
+        return replace(sampling, max_tokens=room - prompt, min_tokens=least)
+
+    def close(self) -> None:
+        """Leave the model; the last to do so stops its engine and takes everything off it again."""
+        if not self._closed:
+            self._closed = True
+            self.model.leave()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _are_several(prompts: Any) -> bool:
+    """Whether it is a list of prompts, and not messages or tokens."""
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+        return False
+    return not prompts or not isinstance(prompts[0], int | Mapping)

@@ -1,0 +1,146 @@
+"""Packed sequences over pages: the batch of pages and the long segments against plain operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from mindsd.attention.paged import PagedCall, Sight, attend, attend_slowly, default_scale
+from mindsd.attention.registry import default_registry
+from mindsd.kvcache.blocks import BlockPool
+from mindsd.kvcache.pages import PageStore
+from mindsd.kvcache.step import Segment, Step
+from mindsd.kvcache.table import GONE, Lane
+
+SIZE, HEADS, KV_HEADS, DIM = 4, 6, 2, 8
+
+
+def causal(queries, keys):
+    return keys <= queries
+
+
+def windowed(queries, keys):
+    return (keys <= queries) & (keys > queries - 5)
+
+
+def chunked(queries, keys):  # as Llama 4's: within the query's own 6 tokens
+    return (keys <= queries) & (keys // 6 == queries // 6)
+
+
+def made(
+    shapes: Sequence[tuple[int, int]],
+    tables: Sequence[Sequence[int]],
+    *,
+    sight: Sight,
+    window: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    cache: str = "auto",
+    **more,
+) -> PagedCall:
+    """A call of segments of (length, past), its pages full of what random tokens left."""
+    generator = torch.Generator().manual_seed(1)
+    total = 1 + max(block for table in tables for block in table)
+    segments, start = [], 0
+    for (length, past), table in zip(shapes, tables, strict=True):
+        segments.append(Segment(start, length, past, [list(table)]))
+        start += length
+    store = PageStore([total], SIZE, [0], cache)
+    step = Step(segments, store, [Lane(BlockPool(total, SIZE), window)], torch.device("cpu"))
+    slots = torch.arange(total * SIZE)
+    new = [
+        torch.randn(len(slots), KV_HEADS, dim, generator=generator).to(dtype)
+        for dim in (DIM, DIM + 2)
+    ]
+    pages = store.of(0, 0, *new)
+    for page, tokens in zip(pages, new, strict=True):
+        page.write(slots, tokens)
+    query = torch.randn(start, HEADS, DIM, generator=generator).to(dtype)
+    return PagedCall(query, *pages, step, 0, sight, default_scale(DIM), **more)
+
+
+def agree(call: PagedCall, tolerance: float = 1e-5) -> None:
+    fast, slow = attend(call, default_registry()), attend_slowly(call)
+    assert fast.shape == (call.query.shape[0], HEADS, DIM + 2) and fast.dtype == call.query.dtype
+    assert (fast - slow).abs().max() <= tolerance
+
+
+MIXED = [(1, 9), (3, 4), (1, 0), (20, 0), (18, 7)]
+TABLES = [[7, 2, 5], [0, 1], [9], [10, 11, 12, 13, 14], [3, 15, 4, 6, 8, 16, 18]]
+
+
+@pytest.mark.parametrize("rule", [causal, windowed, chunked])
+def test_tokens_drafts_and_chunks_together(rule):
+    agree(made(MIXED, TABLES, sight=Sight(rule, causal=rule is causal)))
+
+
+@pytest.mark.parametrize("past", [0, 1, 3, 4, 11, 30])
+def test_one_token_alone(past):
+    blocks = list(range(past // SIZE + 1))
+    agree(made([(1, past)], [blocks], sight=Sight(causal, causal=True)))
+    agree(made([(1, past)], [blocks[::-1]], sight=Sight(causal, causal=True)))
+
+
+def test_pages_that_several_share():
+    shared = [2, 3]
+    tables = [[*shared, 5], [*shared, 6], [*shared, 9], [7]]
+    agree(made([(1, 9), (1, 10), (4, 8), (1, 2)], tables, sight=Sight(causal, causal=True)))
+
+
+def test_pages_far_apart_are_copied_together():
+    call = made([(1, 9), (1, 2)], [[90, 3, 50], [20]], sight=Sight(causal, causal=True))
+    agree(call)
+    assert call.step.plans["rows", 0].run is None
+
+
+def test_pages_that_lie_together_are_not_copied():
+    call = made([(1, 9), (1, 2)], [[4, 3, 5], [7]], sight=Sight(causal, causal=True))
+    agree(call)
+    assert call.step.plans["rows", 0].run == (3, 8)
+    assert call.step.plans["rows", 0].extra is None
+
+
+def test_what_a_window_gave_back_is_not_read():
+    tables = [[GONE, 11, 3], [GONE, 5, 6, 7, 8, 9, 1, 2]]
+    agree(made([(1, 10), (18, 9)], tables, sight=Sight(windowed), window=5))
+
+
+def test_softcap_and_sinks():
+    sinks = torch.randn(HEADS, generator=torch.Generator().manual_seed(2))
+    agree(made(MIXED, TABLES, sight=Sight(causal, causal=True), softcap=2.0))
+    agree(made(MIXED, TABLES, sight=Sight(windowed), sinks=sinks))
+
+
+def test_a_sink_takes_its_share():
+    sight = Sight(causal, causal=True)
+    plain, sunk = (
+        attend(made([(1, 3)], [[0]], sight=sight, sinks=sinks), default_registry())
+        for sinks in (None, torch.full((HEADS,), 50.0))
+    )
+    assert plain.abs().max() > 0.1 and sunk.abs().max() < 1e-6
+
+
+def test_bfloat16_and_float64():
+    agree(made(MIXED, TABLES, sight=Sight(causal, causal=True), dtype=torch.bfloat16), 3e-2)
+    agree(made(MIXED, TABLES, sight=Sight(causal, causal=True), dtype=torch.float64), 1e-6)
+
+
+def test_int8_pages_are_near_and_fast_is_slow():
+    sight = Sight(causal, causal=True)
+    exact = attend(made(MIXED, TABLES, sight=sight), default_registry())
+    call = made(MIXED, TABLES, sight=sight, cache="int8")
+    agree(call)
+    found = attend(call, default_registry())
+    assert 0 < (found - exact).abs().max() < 0.05
+
+
+def test_neighbours_change_nothing():
+    sight = Sight(causal, causal=True)
+    together = attend(made(MIXED, TABLES, sight=sight), default_registry())
+    call = made(MIXED, TABLES, sight=sight)
+    alone = Step(
+        [Segment(0, 1, 9, [TABLES[0]])], call.step.pages, call.step.lanes, call.step.device
+    )
+    own = PagedCall(call.query[:1], call.keys, call.values, alone, 0, sight, call.scale)
+    assert (attend(own, default_registry())[0] - together[0]).abs().max() <= 1e-6
