@@ -23,10 +23,13 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterf
 from mindsd.errors import AttentionRefused
 from mindsd.kvcache.step import Step, present_step
 
-from .paged import PagedCall, Sight, attend, default_scale
+from .paged import attend
+from .paged_call import PagedCall, Sight, default_scale
 from .registry import Registry, default_registry
 
-NAME = "mindsd"  # transformers reads more into names with "paged|", "sdpa", "flash", "flex_attention"
+NAME = (
+    "mindsd"  # transformers reads more into names with "paged|", "sdpa", "flash", "flex_attention"
+)
 
 
 class Rule(Tensor):

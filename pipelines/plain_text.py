@@ -10,6 +10,9 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 
 from mindsd.batching.sequence import Sequence as Tokens
+from mindsd.kvcache.blocks import BlockPool
+from mindsd.kvcache.prefix import root
+from mindsd.kvcache.table import BlockTable, Lane
 from mindsd.pipelines.answering import SEED_STEP, Answer, Task
 from mindsd.pipelines.text_result import TextResult
 from mindsd.request import Notice, Request
@@ -27,18 +30,11 @@ def answer_plainly(request: Request, model: Any, task: Task) -> list[TextResult]
         draws = Drawing(
             task.sampling, seed + sample * SEED_STEP, len(task.prompt), task.ends, grammar
         )
-        tokens: Any = Tokens(list(task.prompt), len(task.prompt), _Nothing(), draws)
-        own = Answer(task, tokens, sample)
+        table = BlockTable([Lane(BlockPool(1, 1))], root())  # it takes no block of it
+        own = Answer(task, Tokens(list(task.prompt), len(task.prompt), table, draws), sample)
         _generate(request, model.model, own, draws)
         results.append(own.result())
     return results
-
-
-class _Nothing:
-    """The table of a sequence that has no blocks."""
-
-    def free(self) -> None:
-        pass
 
 
 def _generate(request: Request, model: Any, own: Answer, draws: Drawing) -> None:

@@ -72,6 +72,7 @@ def test_the_face_gives_what_it_names():
         "ImageToImage",
         "Inpaint",
         "MindsdError",
+        "TextGeneration",
         "TextToImage",
         "accelerate",
     ]

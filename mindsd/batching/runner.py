@@ -110,9 +110,7 @@ class TokenRunner:
         before = sum(own.preempted for own in sequences)
         batch = next_batch(sequences, self.budget)
         self.counts.preempted += sum(own.preempted for own in sequences) - before
-        went: dict[Sequence, list[Any] | Exception] = {
-            own: _too_long(own) for own in batch.refused
-        }
+        went: dict[Sequence, list[Any] | Exception] = {own: _too_long(own) for own in batch.refused}
         went |= {own: [] for own in sequences if own.left == 0 and own not in went}
         if batch.chunks:
             self.pages.copy(batch.copies)
@@ -170,7 +168,9 @@ class TokenRunner:
     def _take(self, chunks: Many[Chunk], logits: Tensor) -> dict[Sequence, list[Any] | Exception]:
         """Draw, verify the drafts, and note what is computed now."""
         drawing = [chunk for chunk in chunks if chunk.draws]
-        rows = [chunk.sequence.draws.rows(chunk.sequence.tokens, _draft(chunk)) for chunk in drawing]
+        rows = [
+            chunk.sequence.draws.rows(chunk.sequence.tokens, _draft(chunk)) for chunk in drawing
+        ]
         drawn = iter(self.draw(logits, [row for own in rows for row in own]) if drawing else [])
         went: dict[Sequence, list[Any] | Exception] = {}
         for chunk in chunks:
@@ -184,9 +184,7 @@ class TokenRunner:
             went[own] = self._verified(own, draft, [next(drawn) for _ in range(len(draft) + 1)])
         return went
 
-    def _verified(
-        self, own: Sequence, draft: list[int], drawn: list[Any]
-    ) -> list[Any] | Exception:
+    def _verified(self, own: Sequence, draft: list[int], drawn: list[Any]) -> list[Any] | Exception:
         """What was drawn after the sequence, as far as the draft had guessed it.
 
         What is drawn at a place depends on the tokens before it and on its own random number alone,

@@ -115,7 +115,7 @@ class PageStore:
                         page.copy(sources.to(page.data.device), targets.to(page.data.device))
 
     def block_bytes(self) -> list[int]:
-        """Bytes that one block of each lane takes in all its layers, once every layer has written."""
+        """Bytes that one block of each lane takes in all its layers that have written."""
         total = [0] * len(self.blocks)
         for (layer, _), pages in self._pages.items():
             lane = self.lane_of[layer]

@@ -2,7 +2,7 @@
 
 Tokens of several sequences stand end to end in one row, [1, T]:
 
-    | d | e | f f f | p p p p p p p p |     d, e: one token each; f: a draft to verify; p: a chunk of a prompt
+    | d | e | f f f | p p p p p p p p |     d, e: a token each; f: a draft; p: a chunk of a prompt
 
 The model passes them on without knowing; its attention asks `present_step` whose tokens they are.
 A context variable, for many models hand no unknown argument down to their attention, and vision

@@ -154,9 +154,7 @@ class BlockTable:
     def _shared(self, lane: int, first: int) -> list[int]:
         """Places from `first` on whose block others use, too."""
         blocks, pool = self.blocks[lane], self.lanes[lane].pool
-        return [
-            place for place in range(first, len(blocks)) if pool.references(blocks[place]) > 1
-        ]
+        return [place for place in range(first, len(blocks)) if pool.references(blocks[place]) > 1]
 
     def _reusable(self, chain: list[bytes]) -> int:
         """The most leading blocks of which every lane still has those that it sees."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mindsd.errors import ModelError
 from mindsd.weights.embedded import embedded
-from mindsd.weights.safe import check_files
+from mindsd.weights.safe import check_files, read_object
 
 LIBRARIES = ("diffusers", "transformers")  # a component of any other module would be remote code
 INDEX = "model_index.json"
@@ -53,19 +52,9 @@ def find_model(model: str | Path) -> ModelFolder:
         )
     if not (path / INDEX).is_file():
         raise ModelError(f"{path} has no {INDEX}: it is not a diffusers folder")
-    index = _read(path / INDEX)
+    index = read_object(path / INDEX)
     check_files(path)
     return ModelFolder(path.resolve().name, path, _pipeline(path, index), _components(path, index))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{file} cannot be read as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{file} must hold a JSON object, found {type(content).__name__}")
-    return content
 
 
 def _pipeline(path: Path, index: dict[str, Any]) -> str:
@@ -114,7 +103,7 @@ def _check_component(folder: Path, name: str, kind: str) -> None:
         if any(folder.glob("*.safetensors")):
             raise ModelError(f"{folder} has weights but no config.json; copy the folder again")
         return
-    _read(config)
+    read_object(config)
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no .safetensors weights for {kind}; copy the folder again")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -72,3 +73,18 @@ def check_weights(file: Path) -> None:
         raise ModelError(
             f"{file} is not readable as safetensors ({error}); copy it again"
         ) from None
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ModelError: there is no such file, or something else in it.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{file} cannot be read as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} must hold a JSON object, found {type(content).__name__}")
+    return content

@@ -1,4 +1,4 @@
-"""Packed sequences over pages: the batch of pages and the long segments against plain operations."""
+"""Packed sequences over pages: what is fast against plain operations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from mindsd.attention.paged import PagedCall, Sight, attend, attend_slowly, default_scale
+from mindsd.attention.paged import attend, attend_slowly
+from mindsd.attention.paged_call import PagedCall, Sight, default_scale
 from mindsd.attention.registry import default_registry
 from mindsd.kvcache.blocks import BlockPool
 from mindsd.kvcache.pages import PageStore

@@ -111,7 +111,9 @@ def test_a_budget_of_nothing_is_refused():
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
-    prompts=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12), st.integers(0, 8)), max_size=9),
+    prompts=st.lists(
+        st.tuples(st.integers(1, 30), st.integers(1, 12), st.integers(0, 8)), max_size=9
+    ),
     blocks=st.integers(2, 24),
     budget=st.integers(1, 40),
     window=st.sampled_from([None, 3, 9]),
