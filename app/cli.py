@@ -12,6 +12,8 @@ import mindsd
 from mindsd.errors import MindsdError, ModelError, OutputError, RequestError
 
 from .commands.bench import bench
+from .commands.chat import chat
+from .commands.complete import complete
 from .commands.doctor import doctor
 from .commands.generate import generate
 from .commands.tune import tune
@@ -25,6 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
+app.command()(chat)
+app.command()(complete)
 app.command()(tune)
 app.command()(bench)
 app.command()(doctor)

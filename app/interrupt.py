@@ -14,7 +14,7 @@ SHOW_CURSOR = "\x1b[?25h"  # a live display hides it
 
 
 class Interrupt:
-    """Listens while entered. `requested` stays true after the first signal.
+    """Listens while entered. `requested` stays true after the first signal, `signal` says which.
 
     Until `on_signal` is given, the first signal raises KeyboardInterrupt where the main thread is;
     from then on it calls that function instead, so that work in hand ends where it can.
@@ -22,6 +22,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
+        self.signal: int | None = None
         self.on_signal: Callable[[], None] | None = None
         self._before: dict[int, Any] = {}
 
@@ -42,7 +43,7 @@ class Interrupt:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             _end()
-        self.requested = True
+        self.requested, self.signal = True, number
         if self.on_signal is None:
             raise KeyboardInterrupt
         self.on_signal()

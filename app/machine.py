@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 import mindsd
-from mindsd.device import KINDS, find_device, why_absent
-from mindsd.pipelines.loading import fast_dtype
+from mindsd.device import KINDS, fast_dtype, find_device, why_absent
+from mindsd.errors import ModelError
 from mindsd.weights.embedded import embedded
+from mindsd.weights.language import PACKAGES, find_language_model
 
 LIBRARIES = ("torch", "diffusers", "transformers", "torch_npu", "xformers")
 
@@ -42,7 +43,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Machine:
-    """Versions (None: not installed), devices, processor cores, and the models that came along."""
+    """Versions (None: not installed), devices, processor cores, and the models that came along.
+
+    Attributes:
+        models: embedded image models and their folders.
+        language_models: known ones and their files; None for one that is not installed.
+    """
 
     versions: dict[str, str | None]
     system: str
@@ -51,6 +57,7 @@ class Machine:
     devices: list[Seen]
     auto: str
     models: dict[str, str]
+    language_models: dict[str, str | None]
 
     @property
     def kinds(self) -> list[str]:
@@ -72,6 +79,7 @@ def look() -> Machine:
         [_see(kind) for kind in KINDS],
         find_device().kind,
         {name: str(folder) for name, folder in embedded().items()},
+        {name: _language(name) for name in PACKAGES},
     )
 
 
@@ -79,6 +87,13 @@ def _version(library: str) -> str | None:
     try:
         return version(library)
     except PackageNotFoundError:
+        return None
+
+
+def _language(name: str) -> str | None:
+    try:
+        return str(find_language_model(name).path)
+    except ModelError:
         return None
 
 

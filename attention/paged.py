@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mindsd.kvcache.pages import Pages
@@ -27,15 +28,28 @@ def attend(call: PagedCall, registry: Registry) -> Tensor:
     heads, dim = call.query.shape[1], call.values.data.shape[-1]
     out = call.query.new_empty(call.query.shape[0], heads, dim)
     segments = call.step.segments
+    if len(segments) == 1 and segments[0].length == 1 and call.sight.causal and _is_plain(call):
+        return _single(call, segments[0])
     short = [segment for segment in segments if segment.length <= SHORT]
     for segment in segments:
         if segment.length > SHORT:
             out[segment.start : segment.stop] = _long(call, segment, registry)
     if short:
         rows = call.step.plan(("rows", call.lane), lambda: Rows(call.step, call.lane, short))
-        seen = call.step.plan(("seen", call.lane, call.sight), lambda: rows.seen(call.sight.rule))
-        rows.put(out, attend_rows(call, rows, seen))
+        rows.put(out, attend_rows(call, rows))
     return out
+
+
+def _is_plain(call: PagedCall) -> bool:
+    return call.softcap is None and call.sinks is None
+
+
+def _single(call: PagedCall, segment: Segment) -> Tensor:
+    """One token of one sequence: a call as small as it can be, for it is all overhead."""
+    _, blocks = visible(call.step, call.lane, segment)
+    k, v = (_run(pages, blocks, segment.total) for pages in (call.keys, call.values))
+    q = call.query.view(1, k.shape[0], -1, call.dim)  # heads of a group are queries of one head
+    return F.scaled_dot_product_attention(q, k[None], v[None], scale=call.scale).flatten(1, 2)
 
 
 def attend_slowly(call: PagedCall) -> Tensor:

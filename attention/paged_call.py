@@ -54,6 +54,11 @@ class PagedCall:
     softcap: float | None = None
     sinks: Tensor | None = None
 
+    @property
+    def dim(self) -> int:
+        """Of queries and keys."""
+        return self.query.shape[-1]
+
 
 def visible(step: Step, lane: int, segment: Segment) -> tuple[int, list[int]]:
     """The first position whose page a segment may need, and its pages from there on."""

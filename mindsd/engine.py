@@ -21,15 +21,15 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from mindsd.batching.attempt import attempt
-from mindsd.batching.call import Call
 from mindsd.batching.coroutine import Coroutine, Outcome
-from mindsd.batching.runner import Ask
+from mindsd.batching.counts import Counts
+from mindsd.batching.runner import Ask, TokenRunner
 from mindsd.batching.turn import Turn
 from mindsd.errors import Cancelled, EngineClosed, QueueFull, RequestError
 from mindsd.request import Body, Failed, Need, Queued, Request
@@ -54,19 +54,6 @@ class Limits:
             raise RequestError(f"rows, queue and memory must be at least 1, got {self}")
 
 
-@dataclass
-class Counts:
-    """What the engine has done: forwards that succeeded and their rows, by kind of work."""
-
-    forwards: dict[str, int] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
-
-    def add(self, calls: list[Call]) -> None:
-        kind = calls[0].batchable.kind
-        self.forwards[kind] = self.forwards.get(kind, 0) + 1
-        self.rows[kind] = self.rows.get(kind, 0) + sum(call.rows for call in calls)
-
-
 ONE_ROW = Need()
 
 
@@ -86,6 +73,7 @@ class Engine:
         self._live: list[Coroutine] = []
         self._arrivals = 0
         self._ending = 0  # requests that are being told their end
+        self._runners: set[TokenRunner] = set()  # those that have run since the engine was idle
         self._closed = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -177,8 +165,16 @@ class Engine:
     def _wait(self) -> bool:
         """Sleep while there is nothing to do; False when the engine was closed and is empty."""
         with self._changed:
+            if self._is_idle():
+                self._check()
             self._changed.wait_for(lambda: self._queue or self._live or self._closed)
             return bool(self._queue or self._live)
+
+    def _check(self) -> None:
+        """Nothing is live: whoever keeps count of something must find it whole."""
+        for runner in self._runners:
+            runner.check()
+        self._runners.clear()
 
     def _admit(self) -> None:
         """Start the requests that there is room for: highest priority first, then oldest."""
@@ -221,6 +217,7 @@ class Engine:
     def _outcomes(self, asked: list[Any]) -> Sequence[Outcome | None]:
         """What each came to; None where it goes on waiting."""
         if isinstance(asked[0], Ask):
+            self._runners.add(asked[0].runner)
             return asked[0].runner.run(asked)
         return attempt(asked, self.counts.add)
 

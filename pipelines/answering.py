@@ -99,7 +99,7 @@ def _twin(first: Sequence) -> Sequence:
         first.table.fork(),
         adapter=first.adapter,
         computed=first.computed,
-        reused=first.computed,
+        reused=first.reused,
     )
 
 
@@ -129,9 +129,12 @@ class Answer:
             tokens.append(one.token)
             shown += self._next(one.token)
             if self.reason is not None:
-                shown += self._stream.finish()
-                self.sequence.release()  # at once: others wait for the room
                 break
+        if self.reason is None and self.sequence.draws.finished:
+            self.reason = "stop"
+        if self.reason is not None:
+            shown += self._stream.finish()
+            self.sequence.release()  # at once: others wait for the room
         if tokens:
             request.emit(Piece(self.sample, shown, tuple(tokens)))
 

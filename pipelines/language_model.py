@@ -12,12 +12,12 @@ import torch
 
 from mindsd.batching.runner import Proposer, TokenRunner
 from mindsd.batching.tokens import Budget
-from mindsd.device import Device, find_device
+from mindsd.device import DTYPES, Device, fast_dtype, find_device
 from mindsd.engine import Engine
 from mindsd.errors import EngineClosed, ModelError, RequestError
 from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.table import Lane
-from mindsd.pipelines.loading import DTYPES, fast_dtype
+from mindsd.pipelines.drafting import Drafting
 from mindsd.pipelines.packed import CacheOptions, PackedModel
 from mindsd.sampling.draw import draw
 from mindsd.sampling.grammar import GrammarCompiler
@@ -41,6 +41,7 @@ class LanguageModel:
         cache: the KV cache it wishes.
         budget: of one forward.
         proposer: guesses ahead (speculative/); None for no speculation.
+        drafting: the smaller model that guesses ahead in place of a proposer.
         packed: how it runs over pages; None where it cannot.
         why_plain: the reason for that.
     """
@@ -52,6 +53,7 @@ class LanguageModel:
     cache: CacheOptions = CacheOptions()
     budget: Budget = Budget()
     proposer: Proposer | None = None
+    drafting: Drafting | None = None
     packed: PackedModel | None = None
     why_plain: str | None = None
     _users: int = 0
@@ -108,7 +110,7 @@ class LanguageModel:
             if self._users == 0:
                 self._guest = guest is not None
                 self._engine = guest or Engine()
-                self._open()
+                self._open(self._engine)
             self._users += 1
             assert self._engine is not None
             return self._engine
@@ -125,18 +127,43 @@ class LanguageModel:
         with self._lock:
             if self._users:
                 raise EngineClosed(f"{self.name} was being closed when it was joined")
-            if self.packed is not None:
-                self.packed.close()
-            self.packed, self._runner, self._engine = None, None, None
+            self._shut()
 
-    def _open(self) -> None:
+    def another_runner(self, tokens: int) -> TokenRunner:
+        """One more, with a cache of its own for at most so many tokens; while it is open.
+
+        Raises:
+            ModelError: it does not run packed.
+        """
+        if self.packed is None:
+            raise ModelError(f"{self.name} cannot run packed: {self.why_plain}")
+        blocks = min(self._blocks(self.packed), -(-tokens // self.cache.block))
+        return self._made(self.packed, *self.packed.lanes(blocks, self.cache.block))
+
+    def _open(self, engine: Engine) -> None:
         try:
             self.packed = PackedModel(self.model)
         except ModelError as reason:
             self.why_plain = str(reason)
+            if self.drafting is not None:
+                raise ModelError(f"{self.name} cannot verify drafts: {reason}") from reason
             return
         lanes, lane_of = self.packed.lanes(self._blocks(self.packed), self.cache.block)
         self._runner = self._made(self.packed, lanes, lane_of)
+        if self.drafting is not None:
+            try:
+                self._runner.proposer = self.drafting.begin(self, engine)
+            except BaseException:
+                self._shut()
+                raise
+
+    def _shut(self) -> None:
+        """The model as it was; everything that runs it is gone."""
+        if self.drafting is not None:
+            self.drafting.end()
+        if self.packed is not None:
+            self.packed.close()
+        self.packed, self._runner, self._engine = None, None, None
 
     def _made(self, packed: PackedModel, lanes: list[Lane], lane_of: list[int]) -> TokenRunner:
         pages = PageStore(

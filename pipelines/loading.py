@@ -10,7 +10,7 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
-from mindsd.device import Device, find_device
+from mindsd.device import DTYPES, Device, fast_dtype, find_device
 from mindsd.errors import ModelError, RequestError
 from mindsd.pipelines.model import LoadedModel
 from mindsd.weights.folder import ModelFolder, find_model
@@ -25,8 +25,6 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
-SMALL_MODEL = 256 * 2**20  # bytes
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def load_model(
@@ -56,16 +54,6 @@ def load_model(
     pipe = _read(folder, DTYPES.get(dtype) or fast_dtype(place, folder.weight))
     pipe.to(place.torch)
     return LoadedModel(folder.name, pipe, place, attention)
-
-
-def fast_dtype(place: Device, weight: int) -> torch.dtype:
-    """What a model of so many bytes of weights runs fast in there.
-
-    On a CPU small models stay in float32: their layers are too narrow for what bfloat16 saves to
-    pay for the conversions round them (tiny-sd took 1.8 to 2.3 times as long on AVX512-BF16).
-    """
-    small = place.kind == "cpu" and weight < SMALL_MODEL
-    return torch.float32 if small else place.dtype
 
 
 def _place_of(pipe: DiffusionPipeline, device: str, dtype: str) -> Device:

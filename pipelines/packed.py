@@ -25,7 +25,7 @@ from mindsd.kvcache.step import Segment, Step, stepping
 from mindsd.kvcache.table import BlockTable, Lane
 from mindsd.kvcache.view import PagedCache, windows
 
-BLOCK = 32  # tokens
+BLOCK = 64  # tokens
 PROOF = (13, 7, 18)  # tokens of the sequences that are compared
 TURNS = ((8, 0, 5), (1, 6, 9), (1, 1, 4), (3, 0, 0))  # tokens of each that go into a forward
 INT8_BYTES = 1.07  # of a number with its share of the scale, at 64 numbers each

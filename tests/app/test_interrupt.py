@@ -24,7 +24,7 @@ with Interrupt() as interrupt:
 def test_a_signal_raises_until_someone_listens(number):
     with Interrupt() as interrupt, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
-    assert interrupt.requested
+    assert interrupt.requested and interrupt.signal == number
     with pytest.raises(KeyboardInterrupt):
         interrupt.check()
 

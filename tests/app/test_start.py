@@ -12,7 +12,15 @@ HEAVY = {"torch", "diffusers", "transformers"}
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["generate", "--help"], ["generate"], ["tune", "--bound", "a"], ["bench", "-h"]],
+    [
+        ["--help"],
+        ["generate", "--help"],
+        ["generate"],
+        ["tune", "--bound", "a"],
+        ["bench", "-h"],
+        ["chat", "hello", "--model", "no-such"],
+        ["complete", "--input", "no-such", "--output", "out"],
+    ],
 )
 def test_nothing_heavy_is_imported(arguments):
     code = (
@@ -30,7 +38,9 @@ def test_version(mindsd):
 def test_help_names_the_commands(mindsd):
     run = mindsd("--help")
     assert run.code == 0
-    assert all(name in run.out for name in ("generate", "tune", "bench", "doctor"))
+    assert all(
+        name in run.out for name in ("generate", "chat", "complete", "tune", "bench", "doctor")
+    )
 
 
 def test_no_command_shows_the_help(mindsd):

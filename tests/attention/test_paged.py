@@ -38,6 +38,7 @@ def made(
     window: int | None = None,
     dtype: torch.dtype = torch.float32,
     cache: str = "auto",
+    wider: int = 0,
     **more,
 ) -> PagedCall:
     """A call of segments of (length, past), its pages full of what random tokens left."""
@@ -52,7 +53,7 @@ def made(
     slots = torch.arange(total * SIZE)
     new = [
         torch.randn(len(slots), KV_HEADS, dim, generator=generator).to(dtype)
-        for dim in (DIM, DIM + 2)
+        for dim in (DIM, DIM + wider)
     ]
     pages = store.of(0, 0, *new)
     for page, tokens in zip(pages, new, strict=True):
@@ -61,10 +62,15 @@ def made(
     return PagedCall(query, *pages, step, 0, sight, default_scale(DIM), **more)
 
 
-def agree(call: PagedCall, tolerance: float = 1e-5) -> None:
-    fast, slow = attend(call, default_registry()), attend_slowly(call)
-    assert fast.shape == (call.query.shape[0], HEADS, DIM + 2) and fast.dtype == call.query.dtype
-    assert (fast - slow).abs().max() <= tolerance
+def agree(*shapes_and_tables, tolerance: float = 1e-5, **how) -> list[PagedCall]:
+    """Both with values as wide as keys (the kernel's case) and with wider ones."""
+    calls = [made(*shapes_and_tables, **how, wider=wider) for wider in (0, 2)]
+    for call in calls:
+        fast, slow = attend(call, default_registry()), attend_slowly(call)
+        assert fast.shape == (call.query.shape[0], HEADS, call.values.data.shape[-1])
+        assert fast.dtype == call.query.dtype
+        assert (fast - slow).abs().max() <= tolerance
+    return calls
 
 
 MIXED = [(1, 9), (3, 4), (1, 0), (20, 0), (18, 7)]
@@ -73,44 +79,42 @@ TABLES = [[7, 2, 5], [0, 1], [9], [10, 11, 12, 13, 14], [3, 15, 4, 6, 8, 16, 18]
 
 @pytest.mark.parametrize("rule", [causal, windowed, chunked])
 def test_tokens_drafts_and_chunks_together(rule):
-    agree(made(MIXED, TABLES, sight=Sight(rule, causal=rule is causal)))
+    agree(MIXED, TABLES, sight=Sight(rule, causal=rule is causal))
 
 
 @pytest.mark.parametrize("past", [0, 1, 3, 4, 11, 30])
 def test_one_token_alone(past):
     blocks = list(range(past // SIZE + 1))
-    agree(made([(1, past)], [blocks], sight=Sight(causal, causal=True)))
-    agree(made([(1, past)], [blocks[::-1]], sight=Sight(causal, causal=True)))
+    agree([(1, past)], [blocks], sight=Sight(causal, causal=True))
+    agree([(1, past)], [blocks[::-1]], sight=Sight(causal, causal=True))
 
 
 def test_pages_that_several_share():
     shared = [2, 3]
     tables = [[*shared, 5], [*shared, 6], [*shared, 9], [7]]
-    agree(made([(1, 9), (1, 10), (4, 8), (1, 2)], tables, sight=Sight(causal, causal=True)))
+    agree([(1, 9), (1, 10), (4, 8), (1, 2)], tables, sight=Sight(causal, causal=True))
 
 
 def test_pages_far_apart_are_copied_together():
-    call = made([(1, 9), (1, 2)], [[90, 3, 50], [20]], sight=Sight(causal, causal=True))
-    agree(call)
-    assert call.step.plans["rows", 0].run is None
+    for call in agree([(1, 9), (1, 2)], [[90, 3, 50], [20]], sight=Sight(causal, causal=True)):
+        assert call.step.plans["rows", 0].run is None
 
 
 def test_pages_that_lie_together_are_not_copied():
-    call = made([(1, 9), (1, 2)], [[4, 3, 5], [7]], sight=Sight(causal, causal=True))
-    agree(call)
-    assert call.step.plans["rows", 0].run == (3, 8)
-    assert call.step.plans["rows", 0].extra is None
+    for call in agree([(1, 9), (1, 2)], [[4, 3, 5], [7]], sight=Sight(causal, causal=True)):
+        assert call.step.plans["rows", 0].run == (3, 8)
+        assert call.step.plans["rows", 0].extra is None
 
 
 def test_what_a_window_gave_back_is_not_read():
     tables = [[GONE, 11, 3], [GONE, 5, 6, 7, 8, 9, 1, 2]]
-    agree(made([(1, 10), (18, 9)], tables, sight=Sight(windowed), window=5))
+    agree([(1, 10), (18, 9)], tables, sight=Sight(windowed), window=5)
 
 
 def test_softcap_and_sinks():
     sinks = torch.randn(HEADS, generator=torch.Generator().manual_seed(2))
-    agree(made(MIXED, TABLES, sight=Sight(causal, causal=True), softcap=2.0))
-    agree(made(MIXED, TABLES, sight=Sight(windowed), sinks=sinks))
+    agree(MIXED, TABLES, sight=Sight(causal, causal=True), softcap=2.0)
+    agree(MIXED, TABLES, sight=Sight(windowed), sinks=sinks)
 
 
 def test_a_sink_takes_its_share():
@@ -123,15 +127,14 @@ def test_a_sink_takes_its_share():
 
 
 def test_bfloat16_and_float64():
-    agree(made(MIXED, TABLES, sight=Sight(causal, causal=True), dtype=torch.bfloat16), 3e-2)
-    agree(made(MIXED, TABLES, sight=Sight(causal, causal=True), dtype=torch.float64), 1e-6)
+    agree(MIXED, TABLES, sight=Sight(causal, causal=True), dtype=torch.bfloat16, tolerance=3e-2)
+    agree(MIXED, TABLES, sight=Sight(causal, causal=True), dtype=torch.float64, tolerance=1e-6)
 
 
 def test_int8_pages_are_near_and_fast_is_slow():
     sight = Sight(causal, causal=True)
     exact = attend(made(MIXED, TABLES, sight=sight), default_registry())
-    call = made(MIXED, TABLES, sight=sight, cache="int8")
-    agree(call)
+    [call, _] = agree(MIXED, TABLES, sight=sight, cache="int8")
     found = attend(call, default_registry())
     assert 0 < (found - exact).abs().max() < 0.05
 

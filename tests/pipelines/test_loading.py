@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mindsd.device import Device
+from mindsd.device import SMALL_MODEL, Device, fast_dtype
 from mindsd.errors import MindsdError, ModelError, RequestError
-from mindsd.pipelines.loading import SMALL_MODEL, fast_dtype, load_model
+from mindsd.pipelines.loading import load_model
 from tests.zoo.cases import CASES
 from tests.zoo.drawing import distance, plain, together
 

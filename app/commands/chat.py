@@ -1,0 +1,95 @@
+"""`mindsd chat`: a conversation with a language model, or one answer."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mindsd.errors import RequestError
+
+from ..interrupt import EXIT_CODE, Interrupt
+from ..libraries import heavy_imports
+from ..text_options import ChatOrder
+
+Text = str | None
+Whole = int | None
+
+
+def chat(
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT",
+            show_default=False,
+            help="Answer this and leave; else stdin, if piped.",
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="smollm2, a transformers folder or a .gguf file.")
+    ] = "smollm2",
+    system: Annotated[Text, typer.Option(help="What the model is told before all.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Of one answer.")] = 512,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Only the likeliest tokens of this share.")] = 0.9,
+    seed: Annotated[Whole, typer.Option(help="Makes answers repeatable. (default: any)")] = None,
+    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+) -> None:
+    """Talk with a language model; with a PROMPT or piped text, print one answer.
+
+    Answers go to stdout, everything else to stderr. /new starts over, /quit or Ctrl-D leaves,
+    Ctrl-C stops an answer.
+    """
+    order = ChatOrder(
+        _one_prompt(prompt),
+        model,
+        system,
+        {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed},
+        device,
+        dtype,
+    )
+    raise typer.Exit(_run(order))
+
+
+def _one_prompt(words: list[str] | None) -> str | None:
+    """What to answer, None for a conversation."""
+    if words:
+        return " ".join(words)
+    if sys.stdin.isatty():
+        return None
+    try:
+        return sys.stdin.read().rstrip("\n")
+    except UnicodeDecodeError:
+        raise RequestError("what is piped in is not valid UTF-8 text") from None
+
+
+def _run(order: ChatOrder) -> int:
+    """Load and talk; the exit code."""
+    console = Console(stderr=True, highlight=False, markup=False)
+
+    def note(text: str) -> None:
+        console.print(f"({text})", style="dim", soft_wrap=True)
+
+    with Interrupt() as interrupt:
+        try:
+            began, name = time.perf_counter(), Path(order.model).resolve().name
+            with console.status(f"loading {name}"):
+                with heavy_imports():
+                    from ..talking import Talk, converse, load
+                text = load(order)
+            with text:
+                note(f"loaded {text.model.name} in {time.perf_counter() - began:.1f} s")
+                interrupt.check()
+                own = Talk(text, order, note)
+                if order.prompt is None:
+                    return converse(own, note)
+                own.answer(order.prompt, interrupt)
+        except KeyboardInterrupt:  # at the prompt, or while loading
+            print(file=sys.stderr)
+            return EXIT_CODE
+    return EXIT_CODE if interrupt.requested else 0

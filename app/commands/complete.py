@@ -1,0 +1,99 @@
+"""`mindsd complete`: the prompts of a file, answered into another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..answer_file import AnswerFile
+from ..batch_progress import BatchLines, BatchTally, choose_batch_progress
+from ..interrupt import EXIT_CODE, Interrupt
+from ..libraries import heavy_imports
+from ..prompt_lines import PromptLines
+from ..text_options import BatchOrder
+
+Text = str | None
+Whole = int | None
+Real = float | None
+
+
+def complete(
+    input: Annotated[
+        Path, typer.Option("-i", "--input", show_default=False, help="JSON lines: the prompts.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", show_default=False, help="JSON lines: answers are added."),
+    ],
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="smollm2, a transformers folder or a .gguf file.")
+    ] = "smollm2",
+    system: Annotated[Text, typer.Option(help="Said before each prompt that is a text.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Go on with texts, in place of answering them.")
+    ] = False,
+    max_tokens: Annotated[Whole, typer.Option(help="Of one answer. (default: 256)")] = None,
+    temperature: Annotated[
+        Real, typer.Option(help="0 takes the likeliest token. (default: 1)")
+    ] = None,
+    top_p: Annotated[
+        Real, typer.Option(help="Only the likeliest tokens of this share. (default: 1)")
+    ] = None,
+    number: Annotated[
+        Whole, typer.Option("-n", help="Answers to each prompt. (default: 1)")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="A text that ends an answer; may be said again.")
+    ] = None,
+    seed: Annotated[
+        Whole, typer.Option(help="With its number the seed of a line without. (default: any)")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+) -> None:
+    """Answer each line of a file: {"prompt": "..."}, {"messages": [...]} or a text as JSON.
+
+    A line may have an "id" and options of its own (max_tokens, temperature, seed, n, stop,
+    logprobs, json_schema, regex, choice, ...). Answers are added to the output as they come, in any
+    order; lines that it holds already are skipped, so the same command goes on where it stopped.
+    """
+    said = {
+        "system": system,
+        "chat": False if raw else None,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "n": number,
+        "stop": stop or None,
+    }
+    defaults = {name: value for name, value in said.items() if value is not None}
+    order = BatchOrder(input, output, model, defaults, seed, device, dtype)
+    with choose_batch_progress() as progress, AnswerFile(output) as answers:
+        raise typer.Exit(_run(order, answers, progress))
+
+
+def _run(order: BatchOrder, answers: AnswerFile, progress: BatchLines) -> int:
+    """Answer and tell how it went; the exit code."""
+    lines = PromptLines(order.input, frozenset(answers.answered))
+    tally = BatchTally(*lines.count())
+    if tally.left:
+        with Interrupt() as interrupt:
+            try:
+                progress.said(f"loading {Path(order.model).resolve().name}")
+                with heavy_imports():
+                    from ..completing import Completing, load
+                with load(order) as text:
+                    interrupt.check()
+                    Completing(text, order, answers, tally, progress).run(lines, interrupt)
+            except KeyboardInterrupt:  # a signal while loading
+                tally.stopping = True
+            finally:
+                progress.__exit__()
+    if tally.stopping:
+        progress.said(f"cancelled: {tally}; the same command goes on from here")
+        return EXIT_CODE
+    where = f'; see "error" in {order.output}' if tally.failed else ""
+    progress.said(f"{tally}{where}")
+    return 1 if tally.failed else 0

@@ -1,0 +1,227 @@
+"""One answer, or a conversation: what goes to stdout, what is kept, how it ends."""
+
+import io
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mindsd.app.interrupt import Interrupt
+from mindsd.app.talking import Talk
+from mindsd.app.text_options import ChatOrder
+from mindsd.pipelines.packed import CacheOptions
+from mindsd.pipelines.text_generation import TextGeneration
+
+SHORT = ("--max-tokens", 8, "--seed", 5)
+
+
+@pytest.fixture
+def chat(mindsd, language_model):
+    return lambda *arguments: mindsd("chat", "-m", language_model, *SHORT, *arguments)
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Lines that are typed at a terminal, before Ctrl-D."""
+
+    def run(*lines):
+        given = iter(lines)
+
+        def asked(prompt=""):
+            line = next(given, None)
+            if line is None:
+                raise EOFError
+            if isinstance(line, BaseException):
+                raise line
+            return line
+
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+        monkeypatch.setattr("builtins.input", asked)
+
+    return run
+
+
+@pytest.fixture
+def text(language_model):
+    with TextGeneration.load(language_model) as text:
+        yield text
+
+
+def expected(text, prompt):
+    return str(text(prompt, max_tokens=8, seed=5, temperature=0.7, top_p=0.9))
+
+
+def test_one_answer(chat, text):
+    run = chat("a", "red", "circle")
+    assert run.code == 0 and run.out == f"{expected(text, 'a red circle')}\n"
+    assert "(loaded tiny-llama in" in run.err and "(cut after 8 tokens" in run.err
+
+
+def test_a_prompt_that_is_piped_in(chat, text, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a red circle\n"))
+    assert chat().out == f"{expected(text, 'a red circle')}\n"
+
+
+def test_a_conversation_is_kept_and_started_over(chat, text, typed):
+    typed("a", "b", "", "/new", "/old", "a", "/quit", "never asked")
+    run = chat()
+    first = expected(text, "a")
+    messages = [("user", "a"), ("assistant", first), ("user", "b")]
+    second = expected(text, [{"role": role, "content": said} for role, said in messages])
+    assert run.code == 0 and run.out == f"{first}\n{second}\n{first}\n"
+    assert "(a new conversation)" in run.err and "there is no command /old" in run.err
+
+
+def test_ctrl_d_leaves(chat, typed):
+    typed("a")
+    assert chat().code == 0
+
+
+def test_ctrl_c_at_the_prompt_leaves(chat, typed):
+    typed(KeyboardInterrupt())
+    assert chat().code == 130
+
+
+def test_sigterm_in_an_answer_ends_the_conversation(chat, typed, monkeypatch):
+    def answer(self, said, interrupt):
+        interrupt.on_signal = lambda: None
+        os.kill(os.getpid(), signal.SIGTERM if said == "a" else signal.SIGINT)
+
+    monkeypatch.setattr(Talk, "answer", answer)
+    typed("b", "a", "never asked", OSError("asked again"))
+    assert chat().code == 130
+
+
+def test_a_message_that_fails_does_not_end_the_conversation(chat, text, typed):
+    typed("a " * 300, "b\udc80", "a")
+    run = chat()
+    assert run.code == 0 and run.out == f"{expected(text, 'a')}\n"
+    assert "there is room for 256 with the answer; shorten it" in run.err
+    assert "the message is not valid UTF-8 text" in run.err
+
+
+def test_the_oldest_are_forgotten_with_a_line(chat, typed):
+    typed(*["a red circle above a blue square, or not"] * 12)
+    run = chat("--system", "be kind")
+    assert run.code == 0 and len(run.out.encode()) > 12 and "exchange" in run.err
+    assert "(no room for all: the oldest" in run.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((" ",), "the prompt is empty"),
+        (("a\udc80",), "the prompt is not valid UTF-8 text"),
+        (("a", "--max-tokens", 0), "max_tokens is a whole number from 1 up, got 0"),
+        (("a", "--top-p", 0), "top_p is a number above 0"),
+        (("a", "-m", "tiny-sd"), "tiny-sd is an image model"),
+        (("a", "--device", "abacus"), "unknown device 'abacus'"),
+    ],
+)
+def test_mistakes_are_one_sentence(chat, arguments, words):
+    run = chat(*arguments)
+    assert run.code == 2 and run.out == "" and words in run.err
+    assert len(run.err.splitlines()) == 1
+
+
+def test_nothing_piped_in_is_refused(chat, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    run = chat()
+    assert run.code == 2 and "the prompt is empty" in run.err
+
+
+def test_a_model_that_cannot_talk(chat, text, monkeypatch):
+    def load(*args, **options):
+        text.model.tokenizer.chat_template = None
+        return text
+
+    monkeypatch.setattr(TextGeneration, "load", load)
+    run = chat("a")
+    assert run.code == 2 and "has no chat template" in run.err and "mindsd complete" in run.err
+
+
+def test_a_stopped_answer_is_kept_as_far_as_it_came(text, language_model, capsys):
+    notes = []
+    sampling = {"max_tokens": 200, "seed": 5}
+    talk = Talk(text, ChatOrder("a", str(language_model), sampling=sampling), notes.append)
+    with Interrupt() as interrupt:
+        submit = text.submit
+
+        def watched(*args, **options):
+            request = submit(*args, **options, ignore_eos=True)
+            emit = request.emit
+            told = []
+
+            def stopping(event):
+                told.append(event)
+                emit(event)
+                if len(told) == 12:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            request.emit = stopping
+            return request
+
+        text.submit = watched
+        talk.answer("a", interrupt)
+    out = capsys.readouterr().out
+    [(said, answer)] = talk.conversation.exchanges
+    assert said == "a" and out == f"{answer}\n" and notes == ["stopped"]
+    assert text("b", max_tokens=1).usage.completion == 1  # the engine goes on
+
+
+def test_the_second_turn_finds_the_first_in_the_cache(language_model, capsys, monkeypatch):
+    order = ChatOrder("a", str(language_model), "be kind", {"max_tokens": 8, "seed": 5})
+    asked = []
+    with TextGeneration.load(language_model, cache=CacheOptions(block=8)) as text:
+        submit = text.submit
+
+        def watched(*args, **options):
+            asked.append(submit(*args, **options))
+            return asked[-1]
+
+        monkeypatch.setattr(text, "submit", watched)
+        talk = Talk(text, order, lambda note: None)
+        with Interrupt() as interrupt:
+            talk.answer("a red circle above a blue square", interrupt)
+            talk.answer("b", interrupt)
+        first, second = (request.result()[0].usage for request in asked)
+    assert first.cached == 0 and second.cached >= first.prompt // 8 * 8 > 0
+
+
+def test_a_terminal(language_model):
+    """Ctrl-C ends an answer that is being said, then at the prompt the program."""
+    main, end = os.openpty()
+    command = [sys.executable, "-m", "mindsd.app", "chat", "-m", str(language_model)]
+    more = ["--max-tokens", "230", "--seed", "5", "--temperature", "100", "--top-p", "1"]
+    process = subprocess.Popen(
+        [*command, *more], stdin=end, stdout=end, stderr=end, start_new_session=True
+    )
+    os.close(end)
+
+    def until(word, seconds=60):
+        seen, limit = b"", time.monotonic() + seconds
+        while word not in seen and time.monotonic() < limit:
+            if select.select([main], [], [], 0.1)[0]:
+                seen += os.read(main, 65536)
+        assert word in seen, seen
+        return seen.split(word, 1)[1]
+
+    try:
+        until(b"> ")
+        os.write(main, b"hello\n")
+        if len(until(b"hello\r\n")) < 8:
+            select.select([main], [], [], 10)
+        process.send_signal(signal.SIGINT)
+        if b"> " not in until(b"(stopped)"):
+            until(b"> ")
+        time.sleep(0.5)  # readline would not see a signal between its prompt and its wait
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    finally:
+        process.kill()
+        os.close(main)
