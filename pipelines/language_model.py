@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mindsd.aside import aside
 from mindsd.batching.runner import Proposer, TokenRunner
 from mindsd.batching.tokens import Budget
 from mindsd.device import DTYPES, Device, fast_dtype, find_device
@@ -142,7 +143,7 @@ class LanguageModel:
 
     def _open(self, engine: Engine) -> None:
         try:
-            self.packed = PackedModel(self.model)
+            self.packed = aside(lambda: PackedModel(self.model))
         except ModelError as reason:
             self.why_plain = str(reason)
             if self.drafting is not None:
@@ -213,7 +214,7 @@ def load_language(
         raise RequestError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
     place, files = find_device(device), find_language_model(model)
     kind = DTYPES.get(dtype) or fast_dtype(place, files.weight)
-    module, tokenizer = load_language_model(files, kind, place.torch)
+    module, tokenizer = aside(lambda: load_language_model(files, kind, place.torch))
     return LanguageModel(
         files.name,
         module.eval(),

@@ -10,6 +10,7 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 
+from mindsd.aside import aside
 from mindsd.device import DTYPES, Device, fast_dtype, find_device
 from mindsd.errors import ModelError, RequestError
 from mindsd.pipelines.model import LoadedModel
@@ -51,7 +52,7 @@ def load_model(
     if isinstance(model, DiffusionPipeline):
         return LoadedModel(type(model).__name__, model, _place_of(model, device, dtype), attention)
     place, folder = find_device(device), find_model(model)
-    pipe = _read(folder, DTYPES.get(dtype) or fast_dtype(place, folder.weight))
+    pipe = aside(lambda: _read(folder, DTYPES.get(dtype) or fast_dtype(place, folder.weight)))
     pipe.to(place.torch)
     return LoadedModel(folder.name, pipe, place, attention)
 
