@@ -1,7 +1,7 @@
 """Attention of packed sequences over pages of keys and values.
 
 Long segments (chunks of prompts) are asked one by one, as calls like any other (contract.py). Short
-ones are far too many for that: they are one batch of their pages (paged_rows.py).
+ones are far too many for that: they are a few batches (paged_rows.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from mindsd.kvcache.step import Segment
 
 from .contract import Call
 from .paged_call import PagedCall, by_head, visible, weigh
-from .paged_rows import Rows, attend_rows
+from .paged_rows import attend_rows, buckets
 from .registry import Registry
 
-SHORT = 16  # tokens of a segment that still joins the batch of pages
+SHORT = 16  # tokens of a segment that still joins a batch
 
 
 def attend(call: PagedCall, registry: Registry) -> Tensor:
@@ -35,8 +35,9 @@ def attend(call: PagedCall, registry: Registry) -> Tensor:
         if segment.length > SHORT:
             out[segment.start : segment.stop] = _long(call, segment, registry)
     if short:
-        rows = call.step.plan(("rows", call.lane), lambda: Rows(call.step, call.lane, short))
-        rows.put(out, attend_rows(call, rows))
+        batch = call.step.plan(("rows", call.lane), lambda: buckets(call.step, call.lane, short))
+        for rows in batch:
+            rows.put(out, attend_rows(call, rows))
     return out
 
 

@@ -1,10 +1,10 @@
 """Runs a function on a thread that ends with it, so that torch's workers stay with the engine.
 
 OpenMP gives every thread that computes a team of workers of its own. While more workers exist than
-the machine has cores, libgomp lets all of them sleep between two operations instead of spinning, and
-each operation pays for their waking up: on two cores a token of a model of 135 million weights took
-29 ms instead of 18 (bfloat16), only because the main thread had loaded the model. A team ends with
-its thread.
+the machine has cores, libgomp lets all of them sleep between two operations instead of spinning,
+and each operation pays for their waking up: on two cores a token of a model of 135 million weights
+took 29 ms instead of 18 (bfloat16), only because the main thread had loaded the model. A team ends
+with its thread.
 """
 
 from __future__ import annotations

@@ -20,12 +20,14 @@ from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.table import Lane
 from mindsd.pipelines.drafting import Drafting
 from mindsd.pipelines.packed import CacheOptions, PackedModel
+from mindsd.prepack import weight_bytes
 from mindsd.sampling.draw import draw
 from mindsd.sampling.grammar import GrammarCompiler
 from mindsd.weights.language import find_language_model
 from mindsd.weights.loading import GenerationDefaults, generation_defaults, load_language_model
 
 MOST_CPU = 4 * 2**30  # bytes of KV cache that are taken unasked where memory is everybody's
+SPARE = 2  # times the weights must be free before they are laid out a second time
 SHARES = {"cpu": 0.25, "cuda": 0.6, "npu": 0.6}  # of the memory that is free
 MOST_TOKENS = 2**20  # of cache that are taken unasked
 
@@ -143,7 +145,8 @@ class LanguageModel:
 
     def _open(self, engine: Engine) -> None:
         try:
-            self.packed = aside(lambda: PackedModel(self.model))
+            roomy = self.device.free() > SPARE * weight_bytes(self.model)
+            self.packed = aside(lambda: PackedModel(self.model, prepack=roomy))
         except ModelError as reason:
             self.why_plain = str(reason)
             if self.drafting is not None:

@@ -24,8 +24,9 @@ from mindsd.kvcache.prefix import root
 from mindsd.kvcache.step import Segment, Step, stepping
 from mindsd.kvcache.table import BlockTable, Lane
 from mindsd.kvcache.view import PagedCache, windows
+from mindsd.prepack import Prepacked
 
-BLOCK = 64  # tokens
+BLOCK = 32  # tokens
 PROOF = (13, 7, 18)  # tokens of the sequences that are compared
 TURNS = ((8, 0, 5), (1, 6, 9), (1, 1, 4), (3, 0, 0))  # tokens of each that go into a forward
 INT8_BYTES = 1.07  # of a number with its share of the scale, at 64 numbers each
@@ -69,12 +70,13 @@ class PackedModel:
 
     Args:
         model: with a language model's head.
+        prepack: lay its weights out anew for faster products (prepack.py).
 
     Raises:
         ModelError: it cannot run so; the message says why. The model is as it was.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, *, prepack: bool = False):
         accepted = inspect.signature(model.forward).parameters
         missing = [name for name in NEEDED if name not in accepted]
         if missing:
@@ -86,6 +88,7 @@ class PackedModel:
         self._cache = PagedCache(model.config)
         texts = self._texts()
         alone = self._alone(texts)
+        self._prepacked = Prepacked(model) if prepack else None
         self._attached: AttachedLanguage = attach_language(model)
         self.token_bytes = self._proven(texts, alone)
 
@@ -110,6 +113,8 @@ class PackedModel:
     def close(self) -> None:
         """The model as it was."""
         self._attached.remove()
+        if self._prepacked is not None:
+            self._prepacked.remove()
 
     def _texts(self) -> list[Tensor]:
         generator = torch.Generator().manual_seed(0)
@@ -131,7 +136,7 @@ class PackedModel:
         try:
             return self._compare(texts, alone)
         except Exception as error:
-            self._attached.remove()
+            self.close()
             if is_out_of_memory(error) or isinstance(error, ModelError):
                 raise
             kind = type(self.model).__name__

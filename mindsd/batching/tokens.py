@@ -26,11 +26,12 @@ class Budget:
     """How much one forward takes on.
 
     Attributes:
-        tokens: at most, drafts included.
+        tokens: at most, drafts included. More hardly computes faster, but whoever comes meanwhile
+            waits longer for a first token.
         sequences: at most.
     """
 
-    tokens: int = 512
+    tokens: int = 256
     sequences: int = 256
 
     def __post_init__(self) -> None:

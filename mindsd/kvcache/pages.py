@@ -6,6 +6,7 @@ between layers, values narrower than keys (MLA) and layers that attend twice nee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -52,12 +53,20 @@ class Pages:
             new = (wide / scale).round_().to(torch.int8)
         self.data.flatten(1, 2).index_copy_(1, slots, new)
 
-    def read(self, blocks: Tensor) -> Tensor:
-        """A copy of so many blocks: [heads, N, size, dim], in the model's dtype."""
-        data = self.data.index_select(1, blocks)
-        if self.scales is None:
-            return data
-        return (data * self.scales.index_select(1, blocks)).to(self.dtype)
+    def read(self, blocks: Tensor, scratch: Scratch | None = None) -> Tensor:
+        """A copy of so many blocks: [heads, N, size, dim], in the model's dtype.
+
+        Args:
+            scratch: where to put it, for the same room serves all layers.
+        """
+        if self.scales is not None:
+            data = self.data.index_select(1, blocks)
+            return (data * self.scales.index_select(1, blocks)).to(self.dtype)
+        if scratch is None:
+            return self.data.index_select(1, blocks)
+        heads, _, size, dim = self.data.shape
+        room = scratch.room((heads, len(blocks), size, dim), self.data)
+        return torch.index_select(self.data, 1, blocks, out=room)
 
     def slice(self, first: int, stop: int) -> Tensor:
         """Neighbouring blocks [heads, stop - first, size, dim]; a view unless they are int8."""
@@ -71,6 +80,21 @@ class Pages:
         for tensor in (self.data, self.scales):
             if tensor is not None:
                 tensor[:, targets] = tensor[:, sources]
+
+
+class Scratch:
+    """Room that is used again and again: fresh memory is paid for page by page."""
+
+    def __init__(self) -> None:
+        self._room: Tensor | None = None
+
+    def room(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """A tensor of this shape and of the other's dtype and device, with anything in it."""
+        number, room = math.prod(shape), self._room
+        fits = room is not None and room.dtype is like.dtype and room.device == like.device
+        if room is None or not fits or room.numel() < number:
+            self._room = room = like.new_empty(number)
+        return room[:number].view(shape)
 
 
 class PageStore:
@@ -89,6 +113,11 @@ class PageStore:
         self.blocks, self.size, self.lane_of = tuple(blocks), size, tuple(lane_of)
         self._int8 = dtype == "int8"
         self._pages: dict[tuple[int, int], tuple[Pages, Pages]] = {}
+        self._scratches: dict[int, Scratch] = {}
+
+    def scratch(self, number: int) -> Scratch:
+        """Room that belongs to nobody between two calls; keys and values have one each."""
+        return self._scratches.setdefault(number, Scratch())
 
     def of(self, layer: int, call: int, key: Tensor, value: Tensor) -> tuple[Pages, Pages]:
         """Keys' and values' pages of a layer's `call`-th attention in a forward.

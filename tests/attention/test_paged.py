@@ -95,15 +95,12 @@ def test_pages_that_several_share():
     agree([(1, 9), (1, 10), (4, 8), (1, 2)], tables, sight=Sight(causal, causal=True))
 
 
-def test_pages_far_apart_are_copied_together():
-    for call in agree([(1, 9), (1, 2)], [[90, 3, 50], [20]], sight=Sight(causal, causal=True)):
-        assert call.step.plans["rows", 0].run is None
-
-
-def test_pages_that_lie_together_are_not_copied():
-    for call in agree([(1, 9), (1, 2)], [[4, 3, 5], [7]], sight=Sight(causal, causal=True)):
-        assert call.step.plans["rows", 0].run == (3, 8)
-        assert call.step.plans["rows", 0].extra is None
+def test_rows_of_about_one_length_are_taken_together():
+    lengths = [9, 10, 30, 31, 60]
+    tables = [list(range(16 * i, 16 * i + length // SIZE + 1)) for i, length in enumerate(lengths)]
+    shapes = [(1, length) for length in lengths]
+    for call in agree(shapes, tables, sight=Sight(causal, causal=True)):
+        assert [rows.number for rows in call.step.plans["rows", 0]] == [2, 2, 1]
 
 
 def test_what_a_window_gave_back_is_not_read():

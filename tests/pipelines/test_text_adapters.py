@@ -186,6 +186,10 @@ def test_unknown_names_tell_the_nearest(llm, folders):
     assert llm("a", max_tokens=1, adapter="pirate").usage.completion == 1
 
 
+def wrapped(model) -> list[str]:
+    return [name for name, module in model.named_modules() if "forward" in vars(module)]
+
+
 def test_the_model_is_as_it_was(model, tokenizer, folders, llm):
     ids = torch.arange(3, 20)[None]
     with torch.inference_mode():
@@ -197,7 +201,7 @@ def test_the_model_is_as_it_was(model, tokenizer, folders, llm):
     for name in "ab":
         llm.remove_adapter(name)
     assert llm([5, 6, 7], logprobs=0, **GREEDY).logprobs == plain.logprobs
-    assert not any("forward" in vars(module) for module in model.modules())
+    assert wrapped(model) == ["lm_head"]  # prepacked; nothing is left of the adapters
 
 
 def test_closing_takes_everything_off(model, tokenizer, folders):
@@ -214,8 +218,9 @@ def test_closing_takes_everything_off(model, tokenizer, folders):
     assert tokens(beside) == generated(model, [5, 6], NEW)
     with pytest.raises(EngineClosed, match="load it again"):
         first.add_adapter("b", folders / "b")
-    assert not any("forward" in vars(module) for module in model.modules())
+    assert wrapped(model) == ["lm_head"]
     second.close()
+    assert wrapped(model) == []
 
 
 def test_a_model_that_runs_plainly_refuses_them(tokenizer, folders):

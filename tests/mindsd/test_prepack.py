@@ -1,0 +1,57 @@
+"""Prepacked layers: the same products but for rounding, and taken off again without a trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mindsd.prepack import Prepacked, can_prepack, weight_bytes
+
+
+def model(dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Linear(96, 128), nn.GELU(), nn.Linear(128, 80, bias=False), nn.Linear(80, 8)
+    return nn.Sequential(*layers).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 96), (5, 96), (2, 70, 96), (96,), (0, 96)])
+@torch.inference_mode()
+def test_products_are_the_same_but_for_rounding(dtype, shape):
+    own = model(dtype)
+    given = torch.randn(shape).to(dtype)
+    plain = own(given)
+    prepacked = Prepacked(own)
+    found = own(given)
+    assert found.shape == plain.shape and found.dtype == dtype
+    if found.numel():
+        step = torch.finfo(dtype).eps * 8
+        assert (found - plain).abs().max() <= step * plain.abs().max()
+    prepacked.remove()
+    assert torch.equal(own(given), plain) and "forward" not in vars(own[0])
+
+
+def test_only_what_gains_is_prepacked():
+    own = model()
+    assert Prepacked(own).names == ["0", "2"]  # the last one has too few weights
+    assert weight_bytes(own) == 4 * (96 * 128 + 128 * 80)
+    assert not can_prepack(model(torch.float64)[0]) and not can_prepack(nn.Embedding(100, 100))
+
+
+@torch.no_grad()
+def test_a_weight_that_changes_is_followed():
+    own: Any = model()
+    Prepacked(own)
+    given = torch.randn(3, 96)
+    own[0].weight.mul_(2)
+    assert torch.equal(own[0](given), nn.functional.linear(given, own[0].weight, own[0].bias))
+
+
+def test_gradients_still_flow():
+    own: Any = model()
+    Prepacked(own)
+    own(torch.randn(3, 96)).sum().backward()
+    assert own[0].weight.grad is not None
