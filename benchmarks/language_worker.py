@@ -19,6 +19,7 @@ from transformers.generation.streamers import BaseStreamer
 from mindsd.aside import aside
 from mindsd.batching.tokens import Budget
 from mindsd.pipelines.text_generation import TextGeneration
+from mindsd.prepack import Prepacked
 from mindsd.request import Piece, Request
 from mindsd.weights.language import find_language_model
 from mindsd.weights.loading import load_language_model
@@ -233,14 +234,16 @@ def prefix(job: Job) -> float:
         return took[1] / took[0]
 
 
+@torch.inference_mode()
 def limits(threads: int, dtype: str) -> tuple[float, float]:
-    """GB/s that memory is read with, and GFLOP/s of large products."""
+    """GB/s that memory is read with, and GFLOP/s of large products, laid out as ours are."""
     torch.set_num_threads(threads)
-    kind = getattr(torch, dtype)
     large = torch.ones(2**28, dtype=torch.float32)
-    a, b = (torch.ones(1024, 2048).to(kind) for _ in range(2))
+    layer = torch.nn.Sequential(torch.nn.Linear(2048, 1024).to(getattr(torch, dtype)))
+    Prepacked(layer)
+    given = torch.ones(1024, 2048).to(getattr(torch, dtype))
     read = best(lambda: large.sum())
-    product = best(lambda: a @ b.mT)
+    product = best(lambda: layer(given))
     return large.nbytes / read / 1e9, 2 * 1024 * 1024 * 2048 / product / 1e9
 
 

@@ -12,7 +12,9 @@ from mindsd.batching.runner import Ask, TokenRunner
 from mindsd.batching.sequence import Sequence
 from mindsd.kvcache.prefix import root
 from mindsd.kvcache.table import BlockTable
+from mindsd.pipelines.reasoning import split_reasoning
 from mindsd.pipelines.text_result import TextResult, TokenLogprob, Usage
+from mindsd.pipelines.tools import Tool, tool_calls
 from mindsd.request import Piece, Request
 from mindsd.sampling.draw import Drawn
 from mindsd.sampling.drawing import Drawing
@@ -35,6 +37,8 @@ class Task:
         grammar: what an answer may be; each sample has a copy.
         adapter: the LoRA adapter it runs with.
         salt: requests of other salts share no cache with it.
+        chat, thinks: as of `Tokens`.
+        tools: that an answer may call.
     """
 
     prompt: list[int]
@@ -44,6 +48,9 @@ class Task:
     grammar: Grammar | None = None
     adapter: str | None = None
     salt: str = ""
+    chat: bool = False
+    thinks: bool = False
+    tools: tuple[Tool, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -155,17 +162,25 @@ class Answer:
 
     def result(self) -> TextResult:
         assert self.reason is not None
+        reasoning, text, calls = None, self._stream.text, []
+        if self.task.chat:
+            reasoning, text = split_reasoning(text, self.task.thinks)
+        if self.task.tools:
+            salt = f"{self.sequence.number}"
+            text, calls = tool_calls(text, self.task.tools, salt)
         logprobs = None
         if self.task.sampling.logprobs is not None:
             logprobs = tuple(
                 TokenLogprob(own.token, own.logprob or 0.0, own.top) for own in self._drawn
             )
         return TextResult(
-            self._stream.text,
+            text,
             tuple(own.token for own in self._drawn),
-            self.reason,
+            "tool_calls" if calls and self.reason == "stop" else self.reason,
             Usage(len(self.task.prompt), len(self._drawn), self.sequence.reused),
             logprobs,
             self.sample,
             self.stopped_by,
+            reasoning,
+            tuple(calls),
         )

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mindsd.errors import RequestError
+from mindsd.pipelines.reasoning import OPEN
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message] | Sequence[int]
 
 
-def prompt_tokens(
+@dataclass(frozen=True)
+class Tokens:
+    """A prompt as the model reads it.
+
+    Attributes:
+        ids: its tokens.
+        chat: whether it is a chat, so that the answer may hold thoughts and calls.
+        thinks: it ends inside the thoughts: the template has opened them.
+    """
+
+    ids: list[int]
+    chat: bool = False
+    thinks: bool = False
+
+
+def prompt_tokens(tokenizer: Any, prompt: Prompt, **how: Any) -> list[int]:
+    """The ids of `read_prompt`."""
+    return read_prompt(tokenizer, prompt, **how).ids
+
+
+def read_prompt(
     tokenizer: Any,
     prompt: Prompt,
     *,
     chat: bool | None = None,
     system: str | None = None,
     tools: Sequence[Mapping[str, Any]] | None = None,
-) -> list[int]:
+) -> Tokens:
     """The tokens of a prompt.
 
     Args:
@@ -36,21 +58,23 @@ def prompt_tokens(
     if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], int):
         if system is not None or tools or chat:
             raise RequestError("a prompt of tokens is taken as it is: no system, tools or chat")
-        return _checked_tokens(prompt, len(tokenizer))
+        return Tokens(_checked_tokens(prompt, len(tokenizer)))
     template = bool(getattr(tokenizer, "chat_template", None))
     if isinstance(prompt, str) and not (template if chat is None else chat):
         if system is not None or tools:
             raise RequestError("a system message and tools belong to a chat; give chat=True")
-        tokens = _tokenized(tokenizer, prompt, special=True)
+        tokens = Tokens(_tokenized(tokenizer, prompt, special=True))
     else:
         if not template:
             raise RequestError(
                 "this model has no chat template: it only goes on with texts; give chat=False"
             )
-        tokens = _templated(tokenizer, _messages(prompt, system), tools)
-    if not tokens:
+        text = _templated(tokenizer, _messages(prompt, system), tools)
+        ids = _tokenized(tokenizer, text, special=False)
+        tokens = Tokens(ids, chat=True, thinks=text.rstrip().endswith(OPEN))
+    if not tokens.ids:
         raise RequestError("the prompt is empty; this model needs at least one token to go on from")
-    return list(tokens)
+    return tokens
 
 
 def _tokenized(tokenizer: Any, text: str, *, special: bool) -> list[int]:
@@ -96,12 +120,11 @@ def _message(message: Any) -> dict[str, Any]:
     return dict(message) | ({"content": ""} if silent else {})
 
 
-def _templated(tokenizer: Any, messages: list[dict[str, Any]], tools: Any) -> list[int]:
+def _templated(tokenizer: Any, messages: list[dict[str, Any]], tools: Any) -> str:
     try:
-        text = tokenizer.apply_chat_template(
+        return tokenizer.apply_chat_template(
             messages, tools=tools or None, add_generation_prompt=True, tokenize=False
         )
     except Exception as error:  # templates are programs; what they raise is about the messages
         first = str(error).strip().split("\n")[0] or type(error).__name__
         raise RequestError(f"the model's chat template refuses the messages: {first}") from None
-    return _tokenized(tokenizer, text, special=False)

@@ -15,14 +15,12 @@ from mindsd.pipelines.answering import Task, answer
 from mindsd.pipelines.language_model import LanguageModel, in_memory, load_language
 from mindsd.pipelines.packed import CacheOptions
 from mindsd.pipelines.plain_text import answer_plainly
-from mindsd.pipelines.prompt import Prompt, prompt_tokens
+from mindsd.pipelines.prompt import Prompt, read_prompt
 from mindsd.pipelines.speculation import Speculation, speculate
+from mindsd.pipelines.tools import parse_tools
+from mindsd.pipelines.wishes import constraint_of, fitted
 from mindsd.request import Need, Piece, Request
-from mindsd.sampling.grammar import Constraint
 from mindsd.sampling.parameters import Sampling
-
-CONSTRAINTS = ("json_schema", "json_object", "regex", "choice", "grammar")
-PLAIN_ROOM = 1 << 20  # tokens, where a model names no bound
 
 
 class TextGeneration:
@@ -100,6 +98,7 @@ class TextGeneration:
         chat: bool | None = None,
         system: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
         priority: int = 0,
         salt: str = "",
         adapter: str | None = None,
@@ -112,7 +111,9 @@ class TextGeneration:
             chat: whether a text is what a user says, or is to be gone on with; None says it where
                 the model has a chat template.
             system: said before it, in a chat.
-            tools: in the OpenAI form, told to the model by its template.
+            tools: in the OpenAI form, told to the model by its template; what it calls is in the
+                result's `tool_calls`.
+            tool_choice: "auto", "none", "required" or one of them, as in the OpenAI API.
             priority: higher goes first.
             salt: requests of other salts share no cache with it.
             adapter: the name of one that was added; None for the model itself.
@@ -125,18 +126,22 @@ class TextGeneration:
         """
         if self._closed:
             raise EngineClosed("this pipeline was closed; load it again")
-        given = {name: options.pop(name) for name in CONSTRAINTS if name in options}
-        wished = {name: own for name, own in given.items() if own is not None and own is not False}
+        known = parse_tools(tools) if tools and tool_choice != "none" else ()
+        constraint = constraint_of(options, known, tool_choice)
         sampling = Sampling.parse(options)
         tokenizer = self.model.tokenizer
-        tokens = prompt_tokens(tokenizer, prompt, chat=chat, system=system, tools=tools)
+        told = tools if known else None
+        tokens = read_prompt(tokenizer, prompt, chat=chat, system=system, tools=told)
         task = Task(
-            tokens,
-            self._fitting(sampling, len(tokens), "max_tokens" in options),
+            tokens.ids,
+            fitted(sampling, len(tokens.ids), self.model, said="max_tokens" in options),
             self.model.defaults.ends,
             getattr(tokenizer, "backend_tokenizer", None),
-            self.model.grammars.compile(Constraint(**wished)) if wished else None,
+            None if constraint is None else self.model.grammars.compile(constraint),
             salt=salt,
+            chat=tokens.chat,
+            thinks=tokens.thinks,
+            tools=known,
         )
         need = Need(rows=0, priority=priority, solo=self.model.packed is None)
         if adapter is None:
@@ -196,31 +201,6 @@ class TextGeneration:
         finally:
             if not request.ended:
                 request.cancel()
-
-    def _fitting(self, sampling: Sampling, prompt: int, said: bool) -> Sampling:
-        """The sampling with as many tokens as there is room for; refused where it was said."""
-        strange = [id for id in sampling.stop_token_ids if id >= self.model.vocabulary]
-        if strange:
-            raise RequestError(
-                f"stop token {strange[0]} is none of {self.model.name}'s "
-                f"{self.model.vocabulary} tokens"
-            )
-        room = self.model.room or PLAIN_ROOM
-        if prompt >= room:
-            raise RequestError(
-                f"the prompt has {prompt} tokens, {self.model.name} has room for {room} with its "
-                "answer; shorten it"
-            )
-        if prompt + sampling.max_tokens <= room:
-            return sampling
-        if said:
-            raise RequestError(
-                f"{prompt} tokens of prompt and max_tokens={sampling.max_tokens} are more than the "
-                f"{room} tokens that {self.model.name} has room for; ask for at most "
-                f"{room - prompt}"
-            )
-        least = min(sampling.min_tokens, room - prompt)
-        return replace(sampling, max_tokens=room - prompt, min_tokens=least)
 
     def close(self) -> None:
         """Leave the model; the last to do so stops its engine and takes everything off it again.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mindsd.pipelines.tools import ToolCall
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -38,13 +40,15 @@ class TextResult:
     """One answer.
 
     Attributes:
-        text: without what ended it.
+        text: without what ended it, and without thoughts and calls.
         tokens: all that were drawn, the end of sequence included.
-        finish_reason: "stop" (the model or a stop string ended it) or "length".
+        finish_reason: "stop" (the model or a stop string ended it), "tool_calls" or "length".
         usage: tokens that it took.
         logprobs: one for each token; None where they were not asked for.
         sample: which of the answers to its prompt.
         stopped_by: the stop string or token that ended it; None where it was the model itself.
+        reasoning: what it thought before, in a chat (`<think>`); None for nothing.
+        tool_calls: the functions that it calls, of the request's tools.
     """
 
     text: str
@@ -54,6 +58,8 @@ class TextResult:
     logprobs: tuple[TokenLogprob, ...] | None = None
     sample: int = 0
     stopped_by: str | int | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
     def __str__(self) -> str:
         return self.text

@@ -22,6 +22,10 @@ GIB = 2**30
 
 
 def doctor(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Load this language model and say how it runs here."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
 ) -> None:
     """Show what this machine has, and which attention backend gets which case and why."""
@@ -31,15 +35,26 @@ def doctor(
             from ..machine import look
         machine = look()
         answers = explain(machine.kinds)
+    runs = None if model is None else _how_it_runs(model)
     if as_json:
-        print(json.dumps(asdict(machine) | {"attention": [asdict(answer) for answer in answers]}))
+        found = asdict(machine) | {"attention": [asdict(answer) for answer in answers]}
+        print(json.dumps(found | ({} if runs is None else {"runs": runs})))
         return
     console = Console(highlight=False, markup=False)
     console.print(_machine_table(machine))
+    if runs is not None:
+        console.print(f"\n{runs}", soft_wrap=True)
     console.print("\nAttention: who answers what", style="bold")
     console.print(_answer_table(answers))
     console.print("\nPassed over, and why", style="bold")
     console.print(_refusal_table(answers))
+
+
+def _how_it_runs(model: str) -> str:
+    with Console(stderr=True).status(f"loading {model}"):
+        with heavy_imports():
+            from ..layout_report import how_it_runs
+        return how_it_runs(model)
 
 
 def _machine_table(machine: Machine) -> Table:

@@ -126,13 +126,17 @@ class _Plan:
 
     def _prefill(self, own: Sequence, most: int) -> None:
         begins = not own.table.holds_any
+        copies: list[Copy] = []
         if begins:
             if own is not self._waiting[0] and not self._has_room(own):
                 return
-            own.computed = min(own.table.reuse(own.tokens), own.target)
+            found, copies = own.table.reuse(own.tokens)
+            own.computed = min(found, own.target)
             own.reused = own.computed if not own.preempted else own.reused
         if own.left and not self._add(own, min(own.left, most)) and begins:
             own.release()
+        else:
+            self.copies += copies
 
     def _has_room(self, own: Sequence) -> bool:
         """Whether all of its tokens fit, and one more block for each that is running: whoever

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .blocks import BlockPool, NoBlocks
+from .blocks import BlockPool, Known, NoBlocks
 from .prefix import chained
 
+WORTH = 4  # a block is copied for at least its size / 4 tokens
 GONE = -1  # in a table: the sequence no longer sees these tokens, their block was given back
 
 
@@ -60,10 +61,14 @@ class BlockTable:
         """Whether a copy was made for this table."""
         return copy.target in self.blocks[copy.lane]
 
-    def reuse(self, tokens: Sequence[int]) -> int:
-        """Start with the longest prefix that is already computed: how many tokens it has.
+    def reuse(self, tokens: Sequence[int]) -> tuple[int, list[Copy]]:
+        """Start with the longest prefix that is already computed.
 
-        At least one token is left to compute, for its logits say how to go on.
+        Whole blocks are used where they are; of a block that only begins with the tokens a copy is
+        made. At least one token is left to compute, for its logits say how to go on.
+
+        Returns:
+            how many tokens it has, and what must be copied before they are read.
         """
         assert not self._chain and not self.blocks[0]
         chain: list[bytes] = []
@@ -84,7 +89,30 @@ class BlockTable:
                 assert block is not None
                 lane.pool.hold(block)
                 blocks.append(block)
-        return count * self.size
+        more, copies = self._begun(tokens[count * self.size : -1])
+        return count * self.size + more, copies
+
+    def _begun(self, rest: Sequence[int]) -> tuple[int, list[Copy]]:
+        """A copy of the block that begins with the rest of the tokens: how many, and the copies."""
+        parent = self._chain[-1] if self._chain else self._root
+        key, count = self.lanes[0].pool.nearest(parent, rest[: self.size])
+        sources = [lane.pool.find(key) for lane in self.lanes]
+        if WORTH * count < self.size or None in sources:
+            return 0, []
+        copies = []
+        for number, (lane, source) in enumerate(zip(self.lanes, sources, strict=True)):
+            assert source is not None
+            lane.pool.hold(source)  # not to be the one that is taken
+            try:
+                [target] = lane.pool.take(1)
+            except NoBlocks:
+                lane.pool.release(source)
+                self.cut(len(self._chain) * self.size)
+                return 0, []
+            lane.pool.release(source)
+            self.blocks[number].append(target)
+            copies.append(Copy(number, source, target))
+        return count, copies
 
     def reserve(self, start: int, stop: int) -> list[Copy]:
         """Make room to write the tokens from `start` to `stop`.
@@ -118,10 +146,11 @@ class BlockTable:
             place = len(self._chain)
             parent = self._chain[-1] if self._chain else self._root
             own = tokens[place * self.size : (place + 1) * self.size]
-            self._chain.append(chained(parent, own))
+            known = Known(chained(parent, own), parent, tuple(own))
+            self._chain.append(known.key)
             for lane, blocks in zip(self.lanes, self.blocks, strict=True):
                 if blocks[place] != GONE:
-                    lane.pool.name(blocks[place], self._chain[-1])
+                    lane.pool.name(blocks[place], known)
         for lane, blocks in zip(self.lanes, self.blocks, strict=True):
             if lane.window is not None:
                 self._forget(lane, blocks, count - lane.window + 1)

@@ -62,9 +62,10 @@ class DiTSplit(Split):
         blocks = [block for own in lists if isinstance(own, nn.ModuleList) for block in own]
         if len(blocks) < 2:
             raise ModelError(f"{kind} has no blocks to cache in any of {', '.join(LISTS)}")
+        ports = [Ports(block) for block in blocks]  # all of them, before anything is put on
         super().__init__(model)
-        for block in blocks:
-            self.put(block, self._block(Ports(block)))
+        for block, own in zip(blocks, ports, strict=True):
+            self.put(block, self._block(own))
 
     def deep(self, running: Running) -> Tensor:
         """The pieces behind each other: [rows, tokens, width], in the dtype of the tokens."""

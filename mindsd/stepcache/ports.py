@@ -12,11 +12,15 @@ from typing import Any
 from diffusers.hooks._helpers import TransformerBlockRegistry  # private: guarded by a test
 from torch import Tensor, nn
 
-from mindsd.errors import RequestError
+from mindsd.errors import ModelError, RequestError
 
 
 class Ports:
-    """One block's. `result` must be told of every result before `made` can make one."""
+    """One block's. `result` must be told of every result before `made` can make one.
+
+    Raises:
+        ModelError: the block takes its image tokens by no name that is known.
+    """
 
     def __init__(self, block: nn.Module):
         self.kind = type(block).__name__
@@ -25,12 +29,15 @@ class Ports:
             known = TransformerBlockRegistry.get(type(block))
         except ValueError:  # a block that diffusers does not list: PixArt's, AuraFlow's, Chroma's
             known = None
-        names = ["hidden_states", self.parameters[0]]
+        names = ["hidden_states", *self.parameters[:1]]
         self.text_name = "encoder_hidden_states"
         if known is not None:
             names.insert(0, known.hidden_states_argument_name)
             self.text_name = known.encoder_hidden_states_argument_name
-        self.image_name = next(name for name in names if name in self.parameters)
+        found = [name for name in names if name in self.parameters]
+        if not found:
+            raise ModelError(f"its {self.kind} takes no image tokens by a name that is known")
+        self.image_name = found[0]
         self.image_index = getattr(known, "return_hidden_states_index", None)
         self.pair = False  # whether it gives a pair; learned when it first ran
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -179,13 +181,55 @@ def test_logprobs_are_the_models_own(tokenizer):
 def test_json_regex_and_choice(llm):
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     schema["additionalProperties"] = False
-    import json
-
     wish = {"chat": False, "temperature": 0.7, "seed": 1}
     assert set(json.loads(llm("a", json_schema=schema, max_tokens=60, **wish).text)) == {"n"}
     assert llm("a", choice=["yes", "no"], **wish).text in ("yes", "no")
     both = llm(["a", "b"], regex="[a-c]{3}x", n=2, **wish)
     assert all(len(one.text) == 4 and one.text[-1] == "x" for one in both)
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def test_a_tool_that_must_be_called_is_called(llm):
+    wish = {"tools": [TOOL], "max_tokens": 120, "seed": 1}
+    result = llm("Sunny?", tool_choice="required", **wish)
+    [call] = result.tool_calls
+    assert call.name == "weather" and json.loads(call.arguments)["city"] in ("Paris", "Rome")
+    assert (result.text, result.finish_reason) == ("", "tool_calls")
+    named = {"type": "function", "function": {"name": "weather"}}
+    assert llm("Sunny?", tool_choice=named, **wish).tool_calls[0].name == "weather"
+    assert llm("Sunny?", tool_choice="none", **wish).tool_calls == ()
+    with pytest.raises(RequestError, match="asks for none"):
+        llm("Sunny?", tool_choice={"type": "function", "function": {"name": "king"}}, **wish)
+    with pytest.raises(RequestError, match="cannot be of a regex"):
+        llm("Sunny?", tool_choice="required", regex="a", **wish)
+
+
+def test_thoughts_are_told_apart(llm):
+    thinking = llm("Why?", regex="<think>a+</think>b+", max_tokens=60, seed=1)
+    assert set(thinking.reasoning) == {"a"} and set(thinking.text) == {"b"}
+    raw = llm("Why?", regex="<think>a+</think>b+", max_tokens=60, seed=1, chat=False)
+    assert raw.reasoning is None and raw.text.startswith("<think>")
+
+
+def test_thoughts_that_the_template_has_opened(tokenizer):
+    opening = copy.deepcopy(tokenizer)
+    opening.chat_template = tokenizer.chat_template + "<think>\n"
+    with loaded(tiny_llama(len(tokenizer), max_position_embeddings=256), opening) as own:
+        found = own("Why?", regex="a+</think>b+", max_tokens=60, seed=1)
+    assert set(found.reasoning) == {"a"} and set(found.text) == {"b"}
 
 
 def test_int8_pages_say_nearly_the_same(tokenizer):

@@ -14,7 +14,7 @@ from mindsd.batching.call import Batchable, Call, read
 from mindsd.batching.stack import take
 from mindsd.errors import ModelError, RequestError
 from mindsd.stepcache.denoiser import split
-from mindsd.stepcache.dit import KNOWN_NOT
+from mindsd.stepcache.dit import KNOWN_NOT, DiTSplit
 from mindsd.stepcache.split import Split, distance
 from tests.zoo import pixel_transformers, token_transformers, unets, video_transformers
 from tests.zoo.made_up import Interleaved, Joined, Pairs, Transposed, Unlisted, Written, given
@@ -161,3 +161,15 @@ def test_a_value_of_another_size_has_no_place():
         own.shallow(call.run, torch.cat([deep, deep[:, :1]], 1))
     with pytest.raises(RequestError, match="tokens came where others had been kept"):
         own.shallow(call.run, deep[:, : SIDE + 1])
+
+
+class Blind(nn.Module):
+    def forward(self) -> None: ...
+
+
+def test_a_block_that_takes_nothing_leaves_no_wrap_behind():
+    module = nn.Module()
+    module.blocks = nn.ModuleList([nn.Linear(4, 4), Blind()])
+    with pytest.raises(ModelError, match="Blind takes no image tokens"):
+        DiTSplit(module)
+    assert all("forward" not in vars(part) for part in module.modules())

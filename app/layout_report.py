@@ -1,0 +1,27 @@
+"""How a language model runs here: packed with others, or one request at a time and why."""
+
+from __future__ import annotations
+
+from mindsd.pipelines.language_model import load_language
+from mindsd.pipelines.text_generation import TextGeneration
+
+
+def how_it_runs(model: str) -> str:
+    """One line about a model that is loaded for it.
+
+    Raises:
+        ModelError: it is missing, incomplete or not safe to load.
+    """
+    loaded = load_language(model)
+    with TextGeneration(loaded):
+        dtype = str(loaded.model.dtype).removeprefix("torch.")
+        if loaded.why_plain is not None:
+            return f"{loaded.name} runs one request at a time: {loaded.why_plain}"
+        lanes = loaded.runner.lanes
+        tokens = max(lane.pool.total * lane.pool.size for lane in lanes)
+        windows = [f"{lane.window}" for lane in lanes if lane.window is not None]
+        seen = f", some layers see {' or '.join(windows)} tokens" if windows else ""
+        return (
+            f"{loaded.name} runs packed, many requests in each forward: {dtype}, room for {tokens} "
+            f"tokens in blocks of {lanes[0].pool.size}{seen}"
+        )
