@@ -9,6 +9,8 @@ from mindsd.app.attention_cases import explain
 from mindsd.app.machine import look
 from mindsd.attention.registry import Registry
 from mindsd.weights.language import PACKAGES
+from tests.zoo.decoders import decoder
+from tests.zoo.tiny_llama import tiny_tokenizer
 
 
 def test_the_machine_is_described():
@@ -75,3 +77,15 @@ def test_why_a_device_is_absent_is_said(mindsd, kind):
     (told,) = map(json.loads, mindsd("doctor", "--json").lines)
     (seen,) = [seen for seen in told["devices"] if seen["kind"] == kind]
     assert bool(seen["absent"]) != bool(seen["name"])
+
+
+def test_how_a_language_model_runs(mindsd, language_model, tmp_path):
+    told = mindsd("doctor", "--model", language_model)
+    assert "tiny-llama runs packed, many requests in each forward: float32, room for" in told.out
+    plain = tmp_path / "plain"
+    decoder("mamba").save_pretrained(plain)
+    tiny_tokenizer().save_pretrained(plain)
+    found = json.loads(mindsd("doctor", "--json", "--model", plain).out)
+    assert found["runs"].startswith("plain runs one request at a time: ")
+    missing = mindsd("doctor", "--model", tmp_path / "none")
+    assert missing.code == 2 and "none" in missing.err
