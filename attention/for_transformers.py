@@ -1,35 +1,37 @@
 """Puts our paged attention into any transformers language model, and takes it off again.
 
-transformers calls attention and masks by the name in a model's config. Ours is registered under a
-name of its own; a model that was given it runs as always outside of a step (torch's SDPA), and over
-pages inside of one. Masks are not built: what a model passes on is the rule itself, and attention
-asks it about the positions that it has.
+transformers calls attention and masks by the name in a model's config. Ours is registered under
+names of its own; a model that was given one runs as always outside of a step, and over pages inside
+of one. Masks are not built: what a model passes on is the rule itself, and attention asks it about
+the positions that it has.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
     AttentionMaskInterface,
     causal_mask_function,
-    sdpa_mask,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
-from mindsd.errors import AttentionRefused
+from mindsd.errors import AttentionRefused, RequestError
 from mindsd.kvcache.step import Step, present_step
 
 from .paged import attend
 from .paged_call import PagedCall, Sight, default_scale
 from .registry import Registry, default_registry
 
-NAME = (
-    "mindsd"  # transformers reads more into names with "paged|", "sdpa", "flash", "flex_attention"
-)
+# What a model ran with before, and our name where it did. Into names with paged|, sdpa, flash or
+# flex_attention transformers reads more than a name.
+NAMES = {"sdpa": "mindsd", "eager": "mindsd_eager"}
 
 
 class Rule(Tensor):
@@ -44,7 +46,12 @@ class AttachedLanguage:
     def __init__(self, model: Any):
         self._model = model
         self._before = model.config.get_text_config(decoder=True)._attn_implementation
-        model.set_attn_implementation(NAME)
+        if self._before in NAMES.values():
+            raise RequestError(
+                f"this {type(model).__name__} already runs on an engine; make all pipelines from "
+                "one LanguageModel, or close the other first"
+            )
+        model.set_attn_implementation(NAMES.get(self._before, NAMES["sdpa"]))
 
     def remove(self) -> None:
         """The model as it was; doing it twice does nothing."""
@@ -57,24 +64,33 @@ def attach_language(model: Any, registry: Registry | None = None) -> AttachedLan
     Args:
         model: a decoder, whose attention goes through transformers' interface.
         registry: whose backends answer for long segments.
+
+    Raises:
+        RequestError: it is attached already.
     """
     chosen = registry or default_registry()
-
-    def attention(module: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        step = present_step()
-        if step is None:
-            return ALL_ATTENTION_FUNCTIONS["sdpa"](module, *args, **kwargs)
-        return _paged(step, chosen, module, *args, **kwargs), None
-
-    AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, _mask)
+    for before, name in NAMES.items():
+        AttentionInterface.register(name, partial(_attention, chosen, before))
+        AttentionMaskInterface.register(name, partial(_mask, before))
     return AttachedLanguage(model)
 
 
-def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+def _attention(
+    registry: Registry, before: str, module: Any, *args: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Over pages in a step, and what the model had before elsewhere."""
+    step = present_step()
+    if step is not None:
+        return _paged(step, registry, module, *args, **kwargs), None
+    own: Any = sys.modules[type(module).__module__]
+    eager: Any = getattr(own, "eager_attention_forward", None)  # transformers' word for it
+    return ALL_ATTENTION_FUNCTIONS.get_interface(before, eager)(module, *args, **kwargs)
+
+
+def _mask(before: str, *args: Any, **kwargs: Any) -> Tensor | None:
     """In a step the rule of a mask instead of the mask."""
     if present_step() is None:
-        return sdpa_mask(*args, **kwargs)
+        return ALL_MASK_ATTENTION_FUNCTIONS[before](*args, **kwargs)
     function = kwargs.get("mask_function", causal_mask_function)
     rule: Any = torch.empty(0).as_subclass(Rule)
     rule.sight = Sight(_asked(function), causal=function is causal_mask_function)

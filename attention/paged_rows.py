@@ -48,7 +48,8 @@ class Rows:
         number: R, how many segments.
         width: M, tokens of the longest.
         places: P, pages of the one that has most.
-        blocks: int64 [R * P], the pages of each row; where it has fewer, block 0, never seen.
+        blocks: int64 [R * P], the pages of each row; where it has fewer, its first again, which
+            is not seen there.
     """
 
     def __init__(self, step: Step, parts: Sequence[tuple[Segment, int, list[int]]]):
@@ -58,7 +59,7 @@ class Rows:
         self.places = max(len(blocks) for _, _, blocks in parts)
         self._step = step
         self._firsts = [first for _, first, _ in parts]
-        padded = [blocks + [0] * (self.places - len(blocks)) for _, _, blocks in parts]
+        padded = [blocks + blocks[:1] * (self.places - len(blocks)) for _, _, blocks in parts]
         self.blocks = torch.tensor(padded, device=step.device).flatten()
 
     @cached_property

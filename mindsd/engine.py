@@ -21,7 +21,6 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,30 +28,11 @@ import torch
 from mindsd.batching.attempt import attempt
 from mindsd.batching.coroutine import Coroutine, Outcome
 from mindsd.batching.counts import Counts
+from mindsd.batching.limits import Limits
 from mindsd.batching.runner import Ask, TokenRunner
 from mindsd.batching.turn import Turn
-from mindsd.errors import Cancelled, EngineClosed, QueueFull, RequestError
+from mindsd.errors import Cancelled, EngineClosed, QueueFull
 from mindsd.request import Body, Failed, Need, Queued, Request
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much the engine takes on.
-
-    Attributes:
-        rows: rows in one forward, and rows of all live requests together.
-        queue: requests that may wait; one more is refused with `QueueFull`.
-        memory: bytes of activations of all live requests; None for no bound.
-    """
-
-    rows: int = 32
-    queue: int = 1024
-    memory: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.rows < 1 or self.queue < 1 or (self.memory is not None and self.memory < 1):
-            raise RequestError(f"rows, queue and memory must be at least 1, got {self}")
-
 
 ONE_ROW = Need()
 
@@ -181,18 +161,33 @@ class Engine:
         admitted: list[Coroutine] = []
         with self._changed:
             self._queue.sort(key=lambda r: (not r.cancelled.is_set(), -r.need.priority, r.number))
-            while self._queue and (self._queue[0].cancelled.is_set() or self._has_room()):
-                admitted.append(Coroutine(self._queue.pop(0)))
+            while (chosen := self._next()) is not None:
+                self._queue.remove(chosen)
+                admitted.append(Coroutine(chosen))
                 self._live.append(admitted[-1])
         for live in admitted:
             live.start(self._next_arrival())
             self._finish(live)
 
-    def _has_room(self) -> bool:
-        """Whether the first in the queue fits beside what is live; alone it is always let in."""
-        needs = [live.request.need for live in self._live] + [self._queue[0].need]
+    def _next(self) -> Request | None:
+        """Who is let in next: the first of the queue; where there is no room for it, the first
+        text, which takes none of that room."""
+        if not self._queue:
+            return None
+        first = self._queue[0]
+        if first.cancelled.is_set() or self._has_room(first):
+            return first
+        texts = (own for own in self._queue if own.need.rows == 0 and own.need.memory == 0)
+        text = next(texts, None)
+        return text if text is not None and self._has_room(text) else None
+
+    def _has_room(self, request: Request) -> bool:
+        """Whether a request fits beside what is live; alone it is always let in."""
+        needs = [live.request.need for live in self._live] + [request.need]
         if len(needs) == 1:
             return True
+        if request.need.rows == 0 and request.need.memory == 0:
+            return sum(need.rows == 0 for need in needs) <= self.limits.texts
         memory = self.limits.memory
         return sum(need.rows for need in needs) <= self.limits.rows and (
             memory is None or sum(need.memory for need in needs) <= memory
@@ -213,6 +208,8 @@ class Engine:
         for live, outcome in zip(group, outcomes, strict=True):
             if outcome is not None:
                 self._resume(live, outcome)
+            else:
+                live.arrival = self._next_arrival()  # it had its turn: another runner's is next
 
     def _outcomes(self, asked: list[Any]) -> Sequence[Outcome | None]:
         """What each came to; None where it goes on waiting."""

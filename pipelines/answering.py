@@ -37,6 +37,7 @@ class Task:
         grammar: what an answer may be; each sample has a copy.
         adapter: the LoRA adapter it runs with.
         salt: requests of other salts share no cache with it.
+        priority: higher goes first.
         chat, thinks: as of `Tokens`.
         tools: that an answer may call.
     """
@@ -48,6 +49,7 @@ class Task:
     grammar: Grammar | None = None
     adapter: str | None = None
     salt: str = ""
+    priority: int = 0
     chat: bool = False
     thinks: bool = False
     tools: tuple[Tool, ...] = ()
@@ -82,7 +84,9 @@ def _begin(runner: TokenRunner, task: Task, held: list[Sequence]) -> list[Answer
     """
     number, seed = task.sampling.n, task.seed
     table = BlockTable(runner.lanes, root(f"{task.salt}\0{task.adapter or ''}"))
-    first = Sequence(list(task.prompt), len(task.prompt), table, adapter=task.adapter)
+    first = Sequence(
+        list(task.prompt), len(task.prompt), table, adapter=task.adapter, priority=task.priority
+    )
     held.append(first)
     if number > 1:  # without anything that draws, it stops before the last token of the prompt
         ask(Ask(runner, (first,)))
@@ -105,6 +109,7 @@ def _twin(first: Sequence) -> Sequence:
         first.prompt,
         first.table.fork(),
         adapter=first.adapter,
+        priority=first.priority,
         computed=first.computed,
         reused=first.reused,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 
@@ -17,19 +19,17 @@ from mindsd.device import DTYPES, Device, fast_dtype, find_device
 from mindsd.engine import Engine
 from mindsd.errors import EngineClosed, ModelError, RequestError
 from mindsd.kvcache.pages import PageStore
-from mindsd.kvcache.table import Lane
+from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.drafting import Drafting
-from mindsd.pipelines.packed import CacheOptions, PackedModel
+from mindsd.pipelines.packed import PackedModel
 from mindsd.prepack import weight_bytes
+from mindsd.request import Request
 from mindsd.sampling.draw import draw
 from mindsd.sampling.grammar import GrammarCompiler
 from mindsd.weights.language import find_language_model
 from mindsd.weights.loading import GenerationDefaults, generation_defaults, load_language_model
 
-MOST_CPU = 4 * 2**30  # bytes of KV cache that are taken unasked where memory is everybody's
 SPARE = 2  # times the weights must be free before they are laid out a second time
-SHARES = {"cpu": 0.25, "cuda": 0.6, "npu": 0.6}  # of the memory that is free
-MOST_TOKENS = 2**20  # of cache that are taken unasked
 
 
 @dataclass(eq=False)
@@ -62,6 +62,8 @@ class LanguageModel:
     _users: int = 0
     _engine: Engine | None = None
     _guest: bool = False
+    _closing: bool = False
+    _requests: WeakSet[Request] = field(default_factory=WeakSet)
     _runner: TokenRunner | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -92,7 +94,7 @@ class LanguageModel:
     @property
     def room(self) -> int | None:
         """Most tokens of prompt and answer together; None for no bound."""
-        bounds = [self.defaults.context]
+        bounds = [self.defaults.context, None if self.packed is None else self.packed.reach]
         if self._runner is not None:
             lanes = [lane for lane in self._runner.lanes if lane.window is None]
             bounds += [lane.pool.total * lane.pool.size for lane in lanes]
@@ -103,9 +105,12 @@ class LanguageModel:
         """The engine to use until `leave`: the given one, else the model's own.
 
         Raises:
+            EngineClosed: the model is being closed at this moment.
             RequestError: the model already runs on another engine.
         """
         with self._lock:
+            if self._closing:
+                raise EngineClosed(f"{self.name} is being closed; join it when that is done")
             if self._users and guest not in (None, self._engine):
                 raise RequestError(
                     f"{self.name} already runs on another engine; close that pipeline first"
@@ -113,24 +118,39 @@ class LanguageModel:
             if self._users == 0:
                 self._guest = guest is not None
                 self._engine = guest or Engine()
-                self._open(self._engine)
+                try:
+                    self._open(self._engine)
+                except BaseException:
+                    self._shut()
+                    raise
             self._users += 1
             assert self._engine is not None
             return self._engine
 
     def leave(self) -> None:
-        """One user less; the last one closes the model's own engine and takes ours off it."""
+        """One user less; the last one ends its texts and takes everything off the model again."""
         with self._lock:
             self._users -= 1
             if self._users:
                 return
-            engine = self._engine
+            self._closing, engine = True, self._engine
+        # Outside the lock: the engine's thread may be asking for it in a listener.
         if engine is not None and not self._guest:
             engine.close()
+        for request in list(self._requests):
+            if not request.ended:
+                request.cancel()
+        for request in list(self._requests):
+            with suppress(Exception):  # how it ended is its own caller's business
+                request.result()
         with self._lock:
-            if self._users:
-                raise EngineClosed(f"{self.name} was being closed when it was joined")
             self._shut()
+            self._closing = False
+
+    def watch(self, request: Request) -> Request:
+        """A request runs on this model: it must end before the model is as it was."""
+        self._requests.add(request)
+        return request
 
     def another_runner(self, tokens: int) -> TokenRunner:
         """One more, with a cache of its own for at most so many tokens; while it is open.
@@ -140,8 +160,7 @@ class LanguageModel:
         """
         if self.packed is None:
             raise ModelError(f"{self.name} cannot run packed: {self.why_plain}")
-        blocks = min(self._blocks(self.packed), -(-tokens // self.cache.block))
-        return self._made(self.packed, *self.packed.lanes(blocks, self.cache.block))
+        return self._made(self.packed, -(-tokens // self.cache.block))
 
     def _open(self, engine: Engine) -> None:
         try:
@@ -152,14 +171,9 @@ class LanguageModel:
             if self.drafting is not None:
                 raise ModelError(f"{self.name} cannot verify drafts: {reason}") from reason
             return
-        lanes, lane_of = self.packed.lanes(self._blocks(self.packed), self.cache.block)
-        self._runner = self._made(self.packed, lanes, lane_of)
+        self._runner = self._made(self.packed)
         if self.drafting is not None:
-            try:
-                self._runner.proposer = self.drafting.begin(self, engine)
-            except BaseException:
-                self._shut()
-                raise
+            self._runner.proposer = self.drafting.begin(self, engine)
 
     def _shut(self) -> None:
         """The model as it was; everything that runs it is gone."""
@@ -169,7 +183,10 @@ class LanguageModel:
             self.packed.close()
         self.packed, self._runner, self._engine = None, None, None
 
-    def _made(self, packed: PackedModel, lanes: list[Lane], lane_of: list[int]) -> TokenRunner:
+    def _made(self, packed: PackedModel, most: int | None = None) -> TokenRunner:
+        """A runner with a cache of its own, of at most so many blocks."""
+        blocks = self.cache.blocks(packed.token_bytes, self.device)
+        lanes, lane_of = packed.lanes(min(blocks, most or blocks), self.cache.block)
         pages = PageStore(
             [lane.pool.total for lane in lanes], self.cache.block, lane_of, self.cache.dtype
         )
@@ -182,21 +199,6 @@ class LanguageModel:
             device=packed.device,
             proposer=self.proposer,
         )
-
-    def _blocks(self, packed: PackedModel) -> int:
-        """As many as the memory holds, and no more than anybody could use."""
-        per_block = self.cache.bytes_of(packed.token_bytes, self.model.dtype) * self.cache.block
-        if self.cache.memory is not None:
-            if self.cache.memory < per_block:
-                raise RequestError(
-                    f"a KV cache of {self.cache.memory} bytes holds not one block of "
-                    f"{per_block} bytes ({self.cache.block} tokens); give it more memory"
-                )
-            return self.cache.memory // per_block
-        budget = SHARES[self.device.kind] * self.device.free()
-        if self.device.kind == "cpu":
-            budget = min(budget, MOST_CPU)
-        return int(max(1, min(budget // per_block, MOST_TOKENS // self.cache.block)))
 
 
 def load_language(

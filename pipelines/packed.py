@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,52 +16,20 @@ from torch import Tensor
 
 from mindsd.attention.for_transformers import AttachedLanguage, attach_language
 from mindsd.device import is_out_of_memory
-from mindsd.errors import ModelError, RequestError
+from mindsd.errors import ModelError
 from mindsd.kvcache.blocks import BlockPool
 from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.prefix import root
-from mindsd.kvcache.step import Segment, Step, stepping
+from mindsd.kvcache.step import Segment, Step, present_step, stepping
 from mindsd.kvcache.table import BlockTable, Lane
 from mindsd.kvcache.view import PagedCache, windows
 from mindsd.prepack import Prepacked
 
-BLOCK = 32  # tokens
 PROOF = (13, 7, 18)  # tokens of the sequences that are compared
 TURNS = ((8, 0, 5), (1, 6, 9), (1, 1, 4), (3, 0, 0))  # tokens of each that go into a forward
-INT8_BYTES = 1.07  # of a number with its share of the scale, at 64 numbers each
 NEEDED = ("position_ids", "past_key_values")
 # Largest difference to the model's own logits, relative to their largest value.
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-
-
-@dataclass(frozen=True)
-class CacheOptions:
-    """The KV cache of a language model.
-
-    Attributes:
-        memory: bytes; None for a share of what is free.
-        dtype: "auto" (as the model computes) or "int8" (half of bfloat16's room, a little less
-            exact).
-        block: tokens that one block holds.
-    """
-
-    memory: int | None = None
-    dtype: str = "auto"
-    block: int = BLOCK
-
-    def __post_init__(self) -> None:
-        if self.memory is not None and self.memory < 1:
-            raise RequestError(f"the KV cache needs memory, got {self.memory} bytes")
-        if self.dtype not in ("auto", "int8"):
-            raise RequestError(f"the KV cache's dtype must be auto or int8, got {self.dtype!r}")
-        if not 1 <= self.block <= 4096:
-            raise RequestError(f"a block holds 1 to 4096 tokens, got {self.block}")
-
-    def bytes_of(self, token: int, dtype: torch.dtype) -> int:
-        """Bytes of a token's keys and values, of those that it takes in the model's dtype."""
-        if self.dtype == "auto":
-            return token
-        return max(1, round(token / dtype.itemsize * INT8_BYTES))
 
 
 class PackedModel:
@@ -72,8 +39,15 @@ class PackedModel:
         model: with a language model's head.
         prepack: lay its weights out anew for faster products (prepack.py).
 
+    Attributes:
+        windows: of each layer; None where it sees all.
+        reach: positions up to which a token's numbers do not depend on how long other texts of its
+            forward are; None for all.
+        token_bytes: what a token takes in the cache, by the cache's dtype.
+
     Raises:
         ModelError: it cannot run so; the message says why. The model is as it was.
+        RequestError: it runs on an engine already.
     """
 
     def __init__(self, model: Any, *, prepack: bool = False):
@@ -83,13 +57,20 @@ class PackedModel:
             raise ModelError(f"{type(model).__name__} takes no {' and no '.join(missing)}")
         self.model = model
         self.windows = windows(model.config)
+        self.reach = _reach(model.config)
+        self._calls: int | None = None  # attention calls of a forward, once they were counted
         self.device = next(model.parameters()).device
         self._keeps = "logits_to_keep" in accepted
         self._cache = PagedCache(model.config)
         texts = self._texts()
         alone = self._alone(texts)
         self._prepacked = Prepacked(model) if prepack else None
-        self._attached: AttachedLanguage = attach_language(model)
+        self._attached: AttachedLanguage | None = None
+        try:
+            self._attached = attach_language(model)
+        except BaseException:
+            self.close()
+            raise
         self.token_bytes = self._proven(texts, alone)
 
     def forward(self, ids: Tensor, positions: Tensor, index: Tensor) -> Tensor:
@@ -102,6 +83,14 @@ class PackedModel:
             use_cache=True,
             **kept,
         )
+        step = present_step()
+        assert step is not None
+        calls = self._calls = self._calls or step.calls.total()
+        if step.calls.total() != calls:
+            raise ModelError(
+                f"{type(self.model).__name__} asked for attention {step.calls.total()} times, not "
+                f"{calls} as before: somebody changed it while it ran"
+            )
         return out.logits[0] if self._keeps else out.logits[0, index]
 
     def lanes(self, blocks: int, size: int) -> tuple[list[Lane], list[int]]:
@@ -112,7 +101,8 @@ class PackedModel:
 
     def close(self) -> None:
         """The model as it was."""
-        self._attached.remove()
+        if self._attached is not None:
+            self._attached.remove()
         if self._prepacked is not None:
             self._prepacked.remove()
 
@@ -131,12 +121,14 @@ class PackedModel:
             self.model(input_ids=text[None], use_cache=False).logits[0].float() for text in texts
         ]
 
-    def _proven(self, texts: Many[Tensor], alone: Many[Tensor]) -> int:
+    def _proven(self, texts: Many[Tensor], alone: Many[Tensor]) -> dict[str, int]:
         """Bytes that a token takes in the cache, once packed and alone agree."""
         try:
             return self._compare(texts, alone)
-        except Exception as error:
+        except BaseException as error:
             self.close()
+            if not isinstance(error, Exception):
+                raise
             if is_out_of_memory(error) or isinstance(error, ModelError):
                 raise
             kind = type(self.model).__name__
@@ -144,7 +136,7 @@ class PackedModel:
             raise ModelError(f"{kind} does not run packed ({reason})") from error
 
     @torch.inference_mode()
-    def _compare(self, texts: Many[Tensor], alone: Many[Tensor]) -> int:
+    def _compare(self, texts: Many[Tensor], alone: Many[Tensor]) -> dict[str, int]:
         size = 4
         lanes, lane_of = self.lanes(3 * -(-max(PROOF) // size), size)
         pages = PageStore([lane.pool.total for lane in lanes], size, lane_of, "auto")
@@ -159,7 +151,7 @@ class PackedModel:
                 f"{type(self.model).__name__} computes other logits packed than alone (off by "
                 f"{wrong:.2g} of {largest:.2g})"
             )
-        return sum(pages.block_bytes()) // size
+        return pages.token_bytes()
 
     def _packed(self, texts: Many[Tensor], lanes: Many[Lane], pages: PageStore) -> list[Tensor]:
         """The logits of all tokens, computed over several forwards."""
@@ -184,3 +176,19 @@ class PackedModel:
                 found[own].append(logits[segment.start : segment.stop])
                 done[own] = segment.total
         return [torch.cat(parts) for parts in found]
+
+
+def _reach(config: Any) -> int | None:
+    """Two things look at the longest text of a forward: LongRoPE, which turns all positions another
+    way beyond the length that the model was first trained at, and Llama 4's attention temperature,
+    which counts positions from there."""
+    text = config.get_text_config(decoder=True)
+    if getattr(text, "attn_temperature_tuning", False):
+        raise ModelError("its attention temperature counts positions from the longest text")
+    rope = getattr(text, "rope_parameters", None) or {}
+    parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    if not any(part.get("rope_type") == "longrope" for part in parts):
+        return None
+    known = [part.get("original_max_position_embeddings") for part in parts]
+    known.append(getattr(text, "original_max_position_embeddings", None))
+    return min((own for own in known if own), default=None)

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+)
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 
 from mindsd.batching.sequence import Sequence as Tokens
@@ -40,16 +45,21 @@ def answer_plainly(request: Request, model: Any, task: Task) -> list[TextResult]
 def _generate(request: Request, model: Any, own: Answer, draws: Drawing) -> None:
     follow = _Follow(request, own, draws)
     ids = torch.tensor([own.task.prompt], device=model.device)
-    model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        max_new_tokens=own.task.sampling.max_tokens,
-        logits_processor=LogitsProcessorList([follow]),
-        stopping_criteria=StoppingCriteriaList([_Ended(request, own)]),
-        eos_token_id=None,
-        pad_token_id=0,
+    # None of the model's own wishes: how tokens are drawn is the request's.
+    greedy = GenerationConfig(
+        do_sample=False, max_new_tokens=own.task.sampling.max_tokens, pad_token_id=0
     )
+    before, model.generation_config = model.generation_config, greedy
+    try:
+        model.generate(
+            ids,
+            generation_config=greedy,
+            attention_mask=torch.ones_like(ids),
+            logits_processor=LogitsProcessorList([follow]),
+            stopping_criteria=StoppingCriteriaList([_Ended(request, own)]),
+        )
+    finally:
+        model.generation_config = before
     failed = follow.error
     if failed is not None:
         raise failed

@@ -41,6 +41,7 @@ def read_prompt(
     chat: bool | None = None,
     system: str | None = None,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    words: int | None = None,
 ) -> Tokens:
     """The tokens of a prompt.
 
@@ -51,6 +52,7 @@ def read_prompt(
             with; None says it where the model has a template.
         system: said before it, in a chat.
         tools: in the OpenAI form, told to the model by its template.
+        words: how many tokens the model knows, where its tokenizer knows more.
 
     Raises:
         RequestError: it is none of these, is empty, or the model has no template for it.
@@ -58,7 +60,7 @@ def read_prompt(
     if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], int):
         if system is not None or tools or chat:
             raise RequestError("a prompt of tokens is taken as it is: no system, tools or chat")
-        return Tokens(_checked_tokens(prompt, len(tokenizer)))
+        return Tokens(_checked_tokens(prompt, min(words or len(tokenizer), len(tokenizer))))
     template = bool(getattr(tokenizer, "chat_template", None))
     if isinstance(prompt, str) and not (template if chat is None else chat):
         if system is not None or tools:

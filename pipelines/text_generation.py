@@ -12,8 +12,8 @@ from mindsd.batching.tokens import Budget
 from mindsd.engine import Engine
 from mindsd.errors import EngineClosed, RequestError
 from mindsd.pipelines.answering import Task, answer
+from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.language_model import LanguageModel, in_memory, load_language
-from mindsd.pipelines.packed import CacheOptions
 from mindsd.pipelines.plain_text import answer_plainly
 from mindsd.pipelines.prompt import Prompt, read_prompt
 from mindsd.pipelines.speculation import Speculation, speculate
@@ -131,7 +131,8 @@ class TextGeneration:
         sampling = Sampling.parse(options)
         tokenizer = self.model.tokenizer
         told = tools if known else None
-        tokens = read_prompt(tokenizer, prompt, chat=chat, system=system, tools=told)
+        words = self.model.model.get_input_embeddings().weight.shape[0]
+        tokens = read_prompt(tokenizer, prompt, chat=chat, system=system, tools=told, words=words)
         task = Task(
             tokens.ids,
             fitted(sampling, len(tokens.ids), self.model, said="max_tokens" in options),
@@ -139,6 +140,7 @@ class TextGeneration:
             getattr(tokenizer, "backend_tokenizer", None),
             None if constraint is None else self.model.grammars.compile(constraint),
             salt=salt,
+            priority=priority,
             chat=tokens.chat,
             thinks=tokens.thinks,
             tools=known,
@@ -152,9 +154,13 @@ class TextGeneration:
         )
 
     def _start(self, task: Task, need: Need) -> Request:
-        if self.model.packed is None:
-            return self.engine.submit(lambda own: answer_plainly(own, self.model, task), need)
-        return self.engine.submit(lambda own: answer(own, self.model.runner, task), need)
+        model = self.model
+        if model.packed is None:
+            submitted = self.engine.submit(lambda own: answer_plainly(own, model, task), need)
+        else:
+            runner = model.runner  # now: when its turn comes the model may be closed
+            submitted = self.engine.submit(lambda own: answer(own, runner, task), need)
+        return model.watch(submitted)
 
     def _check_adapters(self) -> None:
         if self._closed:
@@ -177,7 +183,8 @@ class TextGeneration:
         given: Sequence[Any] = prompts if several else [prompts]  # pyright: ignore
         requests: list[Request] = []
         try:
-            requests += [self.submit(prompt, **options) for prompt in given]
+            for prompt in given:  # one by one: a later one may be refused
+                requests.append(self.submit(prompt, **options))
             results = [one for request in requests for one in request.result()]
         finally:
             for request in requests:

@@ -6,23 +6,26 @@ one forward; requests whose sequences came to something are resumed, the others 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from mindsd.batching.advance import Went, advance
 from mindsd.batching.coroutine import Outcome
 from mindsd.batching.counts import TokenCounts
 from mindsd.batching.sequence import Sequence
-from mindsd.batching.tokens import Batch, Budget, Chunk, next_batch
+from mindsd.batching.tokens import Budget, Cap, Chunk, next_batch
 from mindsd.device import is_out_of_memory
 from mindsd.errors import OutOfMemory, RequestError
 from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.step import Segment, Step, stepping
-from mindsd.kvcache.table import Lane
+from mindsd.kvcache.table import Copy, Lane
 
 KIND = "language"
 
@@ -84,22 +87,44 @@ class TokenRunner:
     device: torch.device = torch.device("cpu")
     proposer: Proposer | None = None
     counts: TokenCounts = field(default_factory=TokenCounts)
+    _cap: Cap = field(default_factory=Cap)
 
     def run(self, asks: Many[Ask]) -> list[Outcome | None]:
         """One turn: the outcome of every ask, None where it goes on waiting."""
         sequences = [own for ask in asks for own in ask.sequences]
-        if self.proposer is not None:
-            ready = [own for own in sequences if own.draws and own.computed and own.left == 1]
-            self.proposer.propose(ready)
+        self._propose([own for own in sequences if own.draws and own.computed and own.left == 1])
         before = sum(own.preempted for own in sequences)
-        batch = next_batch(sequences, self.budget)
+        batch = next_batch(sequences, self._cap.of(self.budget))
         self.counts.preempted += sum(own.preempted for own in sequences) - before
-        went: dict[Sequence, list[Any] | Exception] = {own: _too_long(own) for own in batch.refused}
+        went: Went = {own: _too_long(own) for own in batch.refused}
+        went |= self._copied(batch.copies, sequences)
         went |= {own: [] for own in sequences if own.left == 0 and own not in went}
-        if batch.chunks:
-            self.pages.copy(batch.copies)
-            went |= self._attempt(batch)
+        chunks = [chunk for chunk in batch.chunks if chunk.sequence not in went]
+        if chunks:
+            went |= self._attempt(chunks)
         return [_outcome(ask, went) for ask in asks]
+
+    def _propose(self, ready: list[Sequence]) -> None:
+        """Drafts save time only: a proposer that fails is not asked again."""
+        if self.proposer is None or not ready:
+            return
+        try:
+            self.proposer.propose(ready)
+        except Exception as error:
+            self.proposer = None
+            for own in ready:
+                own.draft = []
+            with suppress(RuntimeWarning):  # where warnings are errors it is no request's error
+                warnings.warn(f"speculation ended: {error}", RuntimeWarning, stacklevel=2)
+
+    def _copied(self, copies: list[Copy], sequences: Many[Sequence]) -> dict[Sequence, Exception]:
+        """Make the copies; the error of those sequences that must do without theirs."""
+        try:
+            self.pages.copy(copies)
+            return {}
+        except Exception as error:
+            hurt = [own for own in sequences if any(own.table.owns(copy) for copy in copies)]
+            return dict.fromkeys(hurt, error)
 
     def check(self) -> None:
         """While no request is live: no block is lost, and none is held."""
@@ -107,28 +132,35 @@ class TokenRunner:
             lane.pool.check()
             assert lane.pool.counts[1] == 0, "a request that ended still holds blocks"
 
-    def _attempt(self, batch: Batch) -> dict[Sequence, list[Any] | Exception]:
-        """Run a batch; where it fails, each chunk by itself: the error is the culprit's alone.
+    def _attempt(self, chunks: list[Chunk]) -> Went:
+        """Run chunks; where that fails, each by itself: the error is the culprit's alone.
 
-        Writing the same keys and values again does no harm. Memory that runs out makes later
-        batches smaller.
+        Writing the same keys and values again does no harm. Memory that runs out makes the next
+        forwards smaller.
         """
         try:
-            return self._run(batch.chunks)
+            logits = self._run(chunks)
         except Exception as error:
             ran_out = is_out_of_memory(error)
-            if len(batch.chunks) == 1 and not (ran_out and batch.chunks[0].length > 1):
-                return {batch.chunks[0].sequence: _explain(error, batch.chunks[0])}
+            if len(chunks) == 1 and not (ran_out and chunks[0].length > 1):
+                return {chunks[0].sequence: _explain(error, chunks[0])}
+        else:
+            self._cap.went_well()
+            return advance(chunks, logits, self.draw, self.counts)
+        # Outside the handler: the failed forward's frames, and the memory they hold, are gone here.
         if ran_out:
-            total = sum(chunk.length for chunk in batch.chunks)
-            self.budget = replace(self.budget, tokens=max(1, total // 2))
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self._cap.failed(sum(chunk.length for chunk in chunks))
             return {}  # they are asked for again, in smaller forwards
-        went: dict[Sequence, list[Any] | Exception] = {}
-        for chunk in batch.chunks:
-            went |= self._attempt(Batch([chunk], [], []))
+        went: Went = {}
+        for chunk in chunks:
+            went |= self._attempt([chunk])
         return went
 
-    def _run(self, chunks: Many[Chunk]) -> dict[Sequence, list[Any] | Exception]:
+    def _run(self, chunks: Many[Chunk]) -> Tensor:
+        """The logits of all that draw, [R, V], behind each other."""
+        self._clear(chunks)
         segments, start = [], 0
         for chunk in chunks:
             own = chunk.sequence
@@ -148,57 +180,22 @@ class TokenRunner:
             logits = self.forward(*(self._tensor(x) for x in ([ids], [positions], index)))
         self.counts.forwards += 1
         self.counts.computed += len(ids)
-        return self._take(chunks, logits)
+        return logits
+
+    def _clear(self, chunks: Many[Chunk]) -> None:
+        """Blocks that are begun and not filled: what lay there before may be no numbers, and
+        spreads even where it is masked."""
+        size = self.pages.size
+        for lane in range(len(self.lanes)):
+            begun = [
+                chunk.sequence.table.blocks[lane][chunk.stop // size]
+                for chunk in chunks
+                if chunk.stop % size and chunk.start <= chunk.stop // size * size
+            ]
+            self.pages.clear(lane, begun)
 
     def _tensor(self, numbers: list[Any]) -> Tensor:
         return torch.tensor(numbers, device=self.device)
-
-    def _take(self, chunks: Many[Chunk], logits: Tensor) -> dict[Sequence, list[Any] | Exception]:
-        """Draw, verify the drafts, and note what is computed now."""
-        drawing = [chunk for chunk in chunks if chunk.draws]
-        rows = [
-            chunk.sequence.draws.rows(chunk.sequence.tokens, _draft(chunk)) for chunk in drawing
-        ]
-        drawn = iter(self.draw(logits, [row for own in rows for row in own]) if drawing else [])
-        went: dict[Sequence, list[Any] | Exception] = {}
-        for chunk in chunks:
-            own = chunk.sequence
-            if not chunk.draws:
-                self._computed(own, chunk.stop)
-                if own.left == 0:
-                    went[own] = []
-                continue
-            draft = _draft(chunk)
-            went[own] = self._verified(own, draft, [next(drawn) for _ in range(len(draft) + 1)])
-        return went
-
-    def _verified(self, own: Sequence, draft: list[int], drawn: list[Any]) -> list[Any] | Exception:
-        """What was drawn after the sequence, as far as the draft had guessed it.
-
-        What is drawn at a place depends on the tokens before it and on its own random number alone,
-        so a draft is right exactly where it guessed what is drawn anyway: the text is the same
-        with and without it.
-        """
-        count = next((i for i, guess in enumerate(draft) if drawn[i].token != guess), len(draft))
-        kept = drawn[: count + 1]
-        failed = next((one.error for one in kept if one.error is not None), None)
-        if failed is not None:
-            return failed
-        known = len(own.tokens)
-        kept = kept[: own.draws.took([one.token for one in kept])]
-        count = min(count, len(kept))
-        own.tokens += [one.token for one in kept]
-        own.draft = []
-        own.table.cut(known + count)
-        self._computed(own, known + count)
-        self.counts.drawn += len(kept)
-        self.counts.drafted += len(draft)
-        self.counts.accepted += count
-        return kept
-
-    def _computed(self, own: Sequence, count: int) -> None:
-        own.computed = count
-        own.table.computed(own.tokens, count)
 
 
 def _drawing(chunk: Chunk, segment: Segment) -> Iterable[int]:
@@ -209,11 +206,7 @@ def _drawing(chunk: Chunk, segment: Segment) -> Iterable[int]:
     return range(segment.start + known - 1, segment.stop)
 
 
-def _draft(chunk: Chunk) -> list[int]:
-    return chunk.sequence.draft[: chunk.stop - len(chunk.sequence.tokens)]
-
-
-def _outcome(ask: Ask, went: dict[Sequence, list[Any] | Exception]) -> Outcome | None:
+def _outcome(ask: Ask, went: Went) -> Outcome | None:
     found = [(own, went[own]) for own in ask.sequences if own in went]
     error = next((result for _, result in found if isinstance(result, Exception)), None)
     if error is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,8 @@ class Sequence:
         computed: tokens whose keys and values are written.
         reused: tokens that were found in the cache when it began.
         draft: tokens proposed to follow, to be verified in the next forward.
-        number: smaller is older; older goes first.
+        priority: higher goes first.
+        number: smaller is older; among equals the older goes first.
         preempted: how often its blocks were taken away from it.
     """
 
@@ -37,8 +37,14 @@ class Sequence:
     computed: int = 0
     reused: int = 0
     draft: list[int] = field(default_factory=list)
+    priority: int = 0
     number: int = field(default_factory=lambda: next(_numbers))
     preempted: int = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Smaller goes first."""
+        return (-self.priority, self.number)
 
     @property
     def target(self) -> int:
@@ -50,10 +56,6 @@ class Sequence:
     def left(self) -> int:
         """Tokens to compute, before the draft."""
         return self.target - self.computed
-
-    @property
-    def output(self) -> Tokens[int]:
-        return self.tokens[self.prompt :]
 
     def release(self) -> None:
         """Give all blocks back; what was computed may still be found by its hash."""

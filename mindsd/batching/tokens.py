@@ -12,13 +12,15 @@ every sequence comes to its end.
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mindsd.errors import RequestError
 from mindsd.kvcache.blocks import NoBlocks
 from mindsd.kvcache.table import Copy
 
 from .sequence import Sequence
+
+PATIENCE = 64  # forwards that go well before more tokens are tried again
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,30 @@ class Budget:
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.sequences < 1:
             raise RequestError(f"a forward takes at least one token of one sequence, got {self}")
+
+
+@dataclass
+class Cap:
+    """Tokens of a forward, after memory has run out: halved at once, doubled back slowly."""
+
+    tokens: int | None = None
+    good: int = 0
+
+    def of(self, budget: Budget) -> Budget:
+        """The budget, as far as it is known to fit."""
+        if self.tokens is not None and self.tokens >= budget.tokens:
+            self.tokens = None
+        return budget if self.tokens is None else replace(budget, tokens=self.tokens)
+
+    def failed(self, tokens: int) -> None:
+        """A forward of so many did not fit."""
+        self.tokens, self.good = max(1, tokens // 2), 0
+
+    def went_well(self) -> None:
+        """A forward did."""
+        self.good += 1
+        if self.tokens is not None and self.good >= PATIENCE:
+            self.tokens, self.good = 2 * self.tokens, 0
 
 
 @dataclass(frozen=True)
@@ -83,10 +109,10 @@ def next_batch(sequences: Many[Sequence], budget: Budget) -> Batch:
     It is empty only where all are refused, or have nothing left to compute: a prompt that draws
     nothing may be found in the cache as a whole.
     """
-    plan = _Plan(sorted(sequences, key=lambda own: own.number), budget)
+    plan = _Plan(sorted(sequences, key=lambda own: own.order), budget)
     plan.decode()
     plan.prefill()
-    plan.chunks.sort(key=lambda chunk: chunk.sequence.number)
+    plan.chunks.sort(key=lambda chunk: chunk.sequence.order)
     return Batch(plan.chunks, plan.copies, plan.refused)
 
 
@@ -115,7 +141,7 @@ class _Plan:
         if not ready:
             return
         oldest = ready[0]
-        shortest = sorted(ready[1:], key=lambda own: (own.left, own.number))
+        shortest = sorted(ready[1:], key=lambda own: (-own.priority, own.left, own.number))
         self._prefill(oldest, -(-self._tokens // 2) if shortest else self._tokens)
         for own in shortest:
             self._prefill(own, self._tokens)
@@ -125,6 +151,8 @@ class _Plan:
             self._prefill(oldest, self._tokens)
 
     def _prefill(self, own: Sequence, most: int) -> None:
+        if self._tokens < 1 or self._places < 1:
+            return
         begins = not own.table.holds_any
         copies: list[Copy] = []
         if begins:
@@ -150,16 +178,19 @@ class _Plan:
         length = min(length, self._tokens)
         if length < 1 or self._places < 1 or own in self.refused:
             return False
-        start, stop = own.computed, own.computed + length
+        start = own.computed
         while True:
             try:
-                self.copies += own.table.reserve(start, stop)
+                self.copies += own.table.reserve(start, start + length)
                 break
             except NoBlocks:
                 if not self._make_room(own):
-                    return False
-        draws = own.draws is not None and stop >= own.target
-        self.chunks.append(Chunk(own, start, stop, draws))
+                    if length == 1:
+                        self._refuse(own)
+                        return False
+                    length //= 2  # a window gives blocks back as it moves on
+        draws = own.draws is not None and start + length >= own.target
+        self.chunks.append(Chunk(own, start, start + length, draws))
         self._tokens -= length
         self._places -= 1
         return True
@@ -167,12 +198,15 @@ class _Plan:
     def _make_room(self, own: Sequence) -> bool:
         """Preempt the youngest that holds blocks; False when there is none younger than `own`."""
         holders = [other for other in self._waiting if other.table.holds_any]
-        if holders and holders[-1].number > own.number:
+        if holders and holders[-1].order > own.order:
             self._preempt(holders[-1])
             return True
-        if all(other is own for other in holders):
-            self.refused.append(own)
         return False
+
+    def _refuse(self, own: Sequence) -> None:
+        """It can never go on where nobody else holds a block that could come free."""
+        if not any(other.table.holds_any for other in self._waiting if other is not own):
+            self.refused.append(own)
 
     def _preempt(self, own: Sequence) -> None:
         for chunk in self.chunks:

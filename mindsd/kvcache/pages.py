@@ -17,6 +17,7 @@ from mindsd.errors import RequestError
 from .table import Copy
 
 DTYPES = ("auto", "int8")
+SCALE = torch.float32.itemsize
 LEVELS = 127  # int8 is used symmetrically
 
 
@@ -38,10 +39,6 @@ class Pages:
         if int8:
             self.scales = torch.zeros(*shape, 1, dtype=torch.float32, device=like.device)
         self.dtype = like.dtype
-
-    @property
-    def bytes(self) -> int:
-        return self.data.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
     def write(self, slots: Tensor, new: Tensor) -> None:
         """Put tokens [T, heads, dim] into slots (block * size + offset), int64 [T]."""
@@ -74,6 +71,12 @@ class Pages:
         if self.scales is None:
             return data
         return (data * self.scales[:, first:stop]).to(self.dtype)
+
+    def clear(self, blocks: Tensor) -> None:
+        """Zeros in these blocks."""
+        for tensor in (self.data, self.scales):
+            if tensor is not None:
+                tensor.index_fill_(1, blocks, 0)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """Whole blocks, for sequences that part."""
@@ -143,10 +146,21 @@ class PageStore:
                     for page in pages:
                         page.copy(sources.to(page.data.device), targets.to(page.data.device))
 
-    def block_bytes(self) -> list[int]:
-        """Bytes that one block of each lane takes in all its layers that have written."""
-        total = [0] * len(self.blocks)
+    def clear(self, lane: int, blocks: Sequence[int]) -> None:
+        """Zeros in these blocks of a lane."""
+        if not blocks:
+            return
         for (layer, _), pages in self._pages.items():
-            lane = self.lane_of[layer]
-            total[lane] += sum(page.bytes for page in pages) // self.blocks[lane]
-        return total
+            if self.lane_of[layer] == lane:
+                where = torch.tensor(blocks, device=pages[0].data.device)
+                for page in pages:
+                    page.clear(where)
+
+    def token_bytes(self) -> dict[str, int]:
+        """What a token takes in all layers that have written, by the cache's dtype."""
+        pages = [page for both in self._pages.values() for page in both]
+        sizes = [(page.data.shape[0], page.data.shape[3], page.dtype.itemsize) for page in pages]
+        return {
+            "auto": sum(heads * dim * width for heads, dim, width in sizes),
+            "int8": sum(heads * (dim + SCALE) for heads, dim, _ in sizes),
+        }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers.cache_utils import (
     Cache,
@@ -80,10 +79,3 @@ class PagedCache(Cache):
             for kind, window in zip(types, windows(config), strict=True)
         ]
         super().__init__(layers=layers)
-
-
-def positions(lengths: list[tuple[int, int]], device: torch.device) -> Tensor:
-    """[1, T] int64: the positions of segments of (past, length), end to end."""
-    return torch.cat([torch.arange(past, past + length) for past, length in lengths])[None].to(
-        device
-    )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
+from mindsd.errors import RequestError
+
 from .draw import Row
 from .grammar import Grammar
 from .parameters import Sampling
@@ -38,22 +42,31 @@ class Drawing:
             tokens: all known ones.
             draft: where the grammar does not allow it, what follows is never looked at.
         """
-        rows, taken = [], 0
-        for count in range(len(draft) + 1):
-            before = tokens if count == 0 else [*tokens, *draft[:count]]
-            mask = None
-            if self.grammar is not None and taken == count:
-                mask = self.grammar.mask()
+        if self.grammar is None:
+            return [
+                self._row([*tokens, *draft[:i]] if i else tokens) for i in range(len(draft) + 1)
+            ]
+        rows = [self._row(tokens, self.grammar.mask())]
+        taken = 0
+        try:
+            for guess in draft:
+                mask = rows[-1].mask
                 # After an end nothing is looked at, and the grammar takes nothing.
-                if count < len(draft) and draft[count] not in self._eos and mask[draft[count]]:
-                    self.grammar.accept(draft[count])
-                    taken += 1
-            rows.append(
-                Row(self.sampling, self._seed, before, self._prompt, mask, self._forbidden(before))
-            )
-        if self.grammar is not None and taken:
-            self.grammar.rollback(taken)
-        return rows
+                if guess in self._eos or mask is None or not mask[guess]:
+                    break
+                self.grammar.accept(guess)
+                taken += 1
+                rows.append(self._row([*tokens, *draft[:taken]], self.grammar.mask()))
+        except RequestError:
+            pass  # of a guess that may be wrong; if it is right, this comes again when it is drawn
+        finally:
+            if taken:
+                self.grammar.rollback(taken)
+        missing = range(len(rows), len(draft) + 1)
+        return rows + [self._row([*tokens, *draft[:count]]) for count in missing]
+
+    def _row(self, before: list[int], mask: Tensor | None = None) -> Row:
+        return Row(self.sampling, self._seed, before, self._prompt, mask, self._forbidden(before))
 
     def took(self, tokens: Sequence[int]) -> int:
         """These were drawn: how many of them count, for nothing does after the grammar's end."""

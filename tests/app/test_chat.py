@@ -13,7 +13,7 @@ import pytest
 from mindsd.app.interrupt import Interrupt
 from mindsd.app.talking import Talk
 from mindsd.app.text_options import ChatOrder
-from mindsd.pipelines.packed import CacheOptions
+from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.text_generation import TextGeneration
 
 SHORT = ("--max-tokens", 8, "--seed", 5)

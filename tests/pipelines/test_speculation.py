@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mindsd.errors import Cancelled, ModelError, RequestError
+from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.drafting import Drafting
 from mindsd.pipelines.language_model import in_memory
-from mindsd.pipelines.packed import CacheOptions
 from mindsd.pipelines.text_generation import TextGeneration
 from mindsd.request import Piece
 from mindsd.speculative.lookup import PromptLookup
@@ -52,7 +52,7 @@ def loaded(own: Any, tokenizer: Any, how: Any, blocks: int = 0, **options) -> Te
     if blocks:
         with TextGeneration.load(own, tokenizer, device="cpu") as probe:
             assert probe.model.packed is not None
-            cache = CacheOptions(blocks * 4 * probe.model.packed.token_bytes, block=4)
+            cache = CacheOptions(blocks * 4 * probe.model.packed.token_bytes["auto"], block=4)
     return TextGeneration.load(own, tokenizer, cache=cache, speculation=how, **options)
 
 

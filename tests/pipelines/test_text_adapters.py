@@ -10,8 +10,8 @@ import torch
 
 from mindsd.batching.tokens import Budget
 from mindsd.errors import Cancelled, EngineClosed, ModelError, RequestError
+from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.language_model import in_memory
-from mindsd.pipelines.packed import CacheOptions
 from mindsd.pipelines.text_generation import TextGeneration
 from mindsd.request import Piece
 from tests.zoo.decoders import decoder, generated, prompts

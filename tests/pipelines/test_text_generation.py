@@ -14,7 +14,7 @@ import torch
 from mindsd.batching.tokens import Budget
 from mindsd.engine import Engine
 from mindsd.errors import Cancelled, EngineClosed, RequestError
-from mindsd.pipelines.packed import CacheOptions
+from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.text_generation import TextGeneration
 from mindsd.request import Piece
 from tests.zoo.decoders import DECODERS, decoder, generated, prompts
@@ -53,7 +53,7 @@ def loaded(
     )
     if blocks:
         assert own.model.packed is not None
-        memory = blocks * 4 * own.model.packed.token_bytes
+        memory = blocks * 4 * own.model.packed.token_bytes["auto"]
         own.close()
         return loaded(model, tokenizer, chunk, memory=memory)
     return own

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindsd.batching.sequence import Sequence
-from mindsd.batching.tokens import Budget, next_batch
+from mindsd.batching.tokens import Budget, Cap, next_batch
 from mindsd.errors import RequestError
 from mindsd.kvcache.blocks import BlockPool
 from mindsd.kvcache.prefix import root
@@ -83,8 +83,37 @@ def test_who_begins_does_not_take_the_room_of_those_that_run():
 
 def test_what_does_not_fit_alone_is_refused():
     own = lanes(2)
-    batch = next_batch([alone := sequence(own, 20)], Budget(64))
+    alone = sequence(own, 20)
+    batch = next_batch([alone], Budget(64))
+    for _ in range(10):  # as much as fits is computed first: a window would give blocks back
+        went_on(batch)
+        batch = next_batch([alone], Budget(64))
     assert batch.chunks == [] and batch.refused == [alone]
+
+
+def test_a_window_lets_a_text_through_that_is_longer_than_the_cache():
+    own = [Lane(BlockPool(5, SIZE), 6)]
+    alone = sequence(own, 60)
+    for _ in range(60):
+        went_on(next_batch([alone], Budget(64)))
+    assert len(alone.tokens) > 60 and not next_batch([alone], Budget(64)).refused
+
+
+def test_priority_goes_before_age():
+    own = lanes()
+    old, urgent = sequence(own, 30), sequence(own, 30, 500)
+    urgent.priority = 1
+    assert next_batch([old, urgent], Budget(4, sequences=1)).chunks[0].sequence is urgent
+
+
+def test_memory_that_ran_out_is_remembered_and_slowly_forgotten():
+    cap, budget = Cap(), Budget(100)
+    assert cap.of(budget) is budget
+    cap.failed(40)
+    assert cap.of(budget).tokens == 20
+    for _ in range(3 * 64):
+        cap.went_well()
+    assert cap.of(budget) is budget
 
 
 def test_a_prompt_that_draws_nothing_stops_before_its_last_token():

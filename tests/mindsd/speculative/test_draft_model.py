@@ -74,7 +74,7 @@ def finish(toy: Toy, sequences: list[Sequence], most: int = 30) -> list[list[int
             assert len(own.tokens) - own.prompt == most, "it drew beyond its end"
             own.release()
             going.remove(own)
-    return [list(own.output) for own in sequences]
+    return [list(own.tokens[own.prompt :]) for own in sequences]
 
 
 def at_rest(toy: Toy, draft: DraftModel) -> None:
