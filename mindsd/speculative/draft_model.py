@@ -111,12 +111,16 @@ class DraftModel:
                 return
             asks = [Ask(self._runner, (mirror.own,)) for mirror in going]
             for mirror, outcome in zip(going, self._runner.run(asks), strict=True):
-                if outcome is not None and outcome.error is not None:
+                if outcome is None or outcome.error is None:
+                    continue
+                if isinstance(outcome.error, RequestError):  # no room beside the others
+                    mirror.give_way()
+                else:
                     mirror.fail()
 
     def _goes_on(self, mirror: Mirror, room: int) -> bool:
         draft = mirror.drafted
-        return not mirror.failed and len(draft) < room and not (draft and draft[-1] in self._ends)
+        return mirror.wish > 0 and len(draft) < room and not (draft and draft[-1] in self._ends)
 
 
 def _fitted(logits: Tensor, vocabulary: int) -> Tensor:

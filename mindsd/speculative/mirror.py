@@ -104,6 +104,13 @@ class Mirror:
         del self.own.tokens[self.table.known :]
         self.own.release()
 
+    def give_way(self) -> None:
+        """The draft model's cache has no room for it now: it begins anew after a rest."""
+        del self.own.tokens[self.table.known :]
+        self.own.release()
+        self.pace.length, self.rest = 0, self._next_rest
+        self._next_rest = min(LONGEST_REST, 2 * self._next_rest)
+
     def _judge(self, right: int, missed: bool) -> None:
         self.pace.told(right, missed)
         if self.pace.length == 0:
