@@ -5,6 +5,7 @@ Imports torch and diffusers; the commands import this file when they run.
 
 from __future__ import annotations
 
+from mindsd.aside import aside
 from mindsd.errors import OutOfMemory, RequestError
 from mindsd.pipelines.bench import ways
 from mindsd.pipelines.calibrate import calibrate
@@ -27,7 +28,8 @@ def tuned(trial: Trial, watch: Watch, interrupt: Interrupt) -> Profile | None:
     with Workbench(trial, watch, interrupt) as bench:
         assert trial.limits is not None
         first, second = bench.samples
-        plans = calibrate(bench.draw, first, bench.pattern, watch.measuring)
+        # Outside the engine, so on a thread whose workers are gone when the time is taken.
+        plans = aside(lambda: calibrate(bench.draw, first, bench.pattern, watch.measuring))
         found = tune(
             bench.measure(first),
             bench.measure(second),

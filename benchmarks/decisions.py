@@ -94,13 +94,14 @@ class Batched:
         images: list[np.ndarray] = []
         for first in range(0, len(self.prompts), REQUESTS):
             places = range(first, first + REQUESTS)
-            images += self.pipe(
+            drawn = self.pipe(
                 [self.prompts[place] for place in places],
                 num_inference_steps=STEPS,
                 guidance_scale=GUIDANCE,
                 generator=[torch.Generator().manual_seed(place) for place in places],
                 output_type="np",
             ).images
+            images.extend(drawn)  # an array: += would add its numbers
         counted.remove()
         self.rows[way] = sum(computed) / len(self.prompts)
         return images

@@ -95,14 +95,17 @@ def _describe(kind: str) -> Device:
     return Device("cpu", name, fast, cpu_memory()[0], features)
 
 
-def fast_dtype(place: Device, weight: int) -> torch.dtype:
+def fast_dtype(place: Device, weight: int, small: int = SMALL_MODEL) -> torch.dtype:
     """What a model of so many bytes of weights runs fast in there.
 
     On a CPU small models stay in float32: their layers are too narrow for what bfloat16 saves to
     pay for the conversions round them (tiny-sd took 1.8 to 2.3 times as long on AVX512-BF16).
+
+    Args:
+        small: fewer bytes than these are a small model.
     """
-    small = place.kind == "cpu" and weight < SMALL_MODEL
-    return torch.float32 if small else place.dtype
+    narrow = place.kind == "cpu" and weight < small
+    return torch.float32 if narrow else place.dtype
 
 
 def is_out_of_memory(error: BaseException) -> bool:

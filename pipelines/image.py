@@ -13,6 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from mindsd.aside import aside
 from mindsd.config import Acceleration
 from mindsd.engine import Engine
 from mindsd.errors import EngineClosed, RequestError
@@ -102,7 +103,7 @@ class ImagePipeline:
         Raises:
             RequestError: the file is no profile, or one of another model and `force` is not said.
         """
-        own = fingerprint(self.pipe)
+        own = aside(lambda: fingerprint(self.pipe))
         return Profile.read(profile).acceleration_for(own, force=force)
 
     def submit(

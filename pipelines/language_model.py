@@ -29,6 +29,7 @@ from mindsd.sampling.grammar import GrammarCompiler
 from mindsd.weights.language import find_language_model
 from mindsd.weights.loading import GenerationDefaults, generation_defaults, load_language_model
 
+SMALL = 32 * 2**20  # bytes on disk: 135 million weights already gain by bfloat16
 SPARE = 2  # times the weights must be free before they are laid out a second time
 
 
@@ -218,7 +219,7 @@ def load_language(
     if dtype not in ("auto", *DTYPES):
         raise RequestError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
     place, files = find_device(device), find_language_model(model)
-    kind = DTYPES.get(dtype) or fast_dtype(place, files.weight)
+    kind = DTYPES.get(dtype) or fast_dtype(place, files.weight, SMALL)
     module, tokenizer = aside(lambda: load_language_model(files, kind, place.torch))
     return LanguageModel(
         files.name,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mindsd.aside import aside
 from mindsd.errors import RequestError
 from mindsd.pipelines.accelerate import check
 from mindsd.pipelines.parameters import ImageParameters
@@ -77,8 +78,8 @@ class Measure:
         rows = self._rows.setdefault(way, [])
         first = len(rows)
         drawn = self._plain[first:number] if way.is_plain else self._images(way, first, number)
-        for place, image in enumerate(drawn, first):
-            rows.append(self._row(place, image))
+        # SSIM computes with torch: on a thread that ends, or its workers would slow the engine's.
+        rows += aside(lambda: [self._row(place, own) for place, own in enumerate(drawn, first)])
         return self._scored(way, number)
 
     def timing(self, way: Way) -> Timing:
