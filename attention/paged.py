@@ -25,11 +25,11 @@ SHORT = 16  # tokens of a segment that still joins a batch
 
 def attend(call: PagedCall, registry: Registry) -> Tensor:
     """[T, H, Dv] in the query's dtype."""
+    segments = call.step.segments
+    if len(segments) == 1 and segments[0].length == 1 and call.sight.causal and call.plain:
+        return _single(call, segments[0])
     heads, dim = call.query.shape[1], call.values.data.shape[-1]
     out = call.query.new_empty(call.query.shape[0], heads, dim)
-    segments = call.step.segments
-    if len(segments) == 1 and segments[0].length == 1 and call.sight.causal and _is_plain(call):
-        return _single(call, segments[0])
     short = [segment for segment in segments if segment.length <= SHORT]
     for segment in segments:
         if segment.length > SHORT:
@@ -39,10 +39,6 @@ def attend(call: PagedCall, registry: Registry) -> Tensor:
         for rows in batch:
             rows.put(out, attend_rows(call, rows))
     return out
-
-
-def _is_plain(call: PagedCall) -> bool:
-    return call.softcap is None and call.sinks is None
 
 
 def _single(call: PagedCall, segment: Segment) -> Tensor:
@@ -76,7 +72,7 @@ def _run(pages: Pages, blocks: Sequence[int], length: int) -> Tensor:
 def _long(call: PagedCall, segment: Segment, registry: Registry) -> Tensor:
     first, blocks = visible(call.step, call.lane, segment)
     k, v = (_run(pages, blocks, segment.total - first) for pages in (call.keys, call.values))
-    if call.softcap is not None or call.sinks is not None:
+    if not call.plain:
         return _dense(call, segment, first, k, v)
     q = call.query[segment.start : segment.stop].transpose(0, 1)
     if call.sight.causal:

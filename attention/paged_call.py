@@ -59,6 +59,11 @@ class PagedCall:
         """Of queries and keys."""
         return self.query.shape[-1]
 
+    @property
+    def plain(self) -> bool:
+        """Whether its weights are a softmax of the scores as they are, as kernels know it."""
+        return self.softcap is None and self.sinks is None
+
 
 def visible(step: Step, lane: int, segment: Segment) -> tuple[int, list[int]]:
     """The first position whose page a segment may need, and its pages from there on."""

@@ -115,7 +115,7 @@ def _attended(call: PagedCall, rows: Rows, q: Tensor, k: Tensor, v: Tensor) -> T
     """[R, heads, groups, M, Dv] of q [R, heads, groups, M, D] and k, v [R, heads, keys, D]."""
     seen = call.step.plan(("seen", rows, call.sight), lambda: rows.seen(call.sight.rule))
     shape = q.shape[:4]
-    if call.softcap is not None or call.sinks is not None:
+    if not call.plain:
         scores = (q.flatten(2, 3) * call.scale) @ k.mT
         sinks = by_head(call.sinks, shape[1], shape[2])
         weights = weigh(scores.view(*shape, -1), seen[:, None, None], call.softcap, sinks)
