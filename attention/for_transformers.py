@@ -22,7 +22,7 @@ from transformers.masking_utils import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
-from mindsd.errors import AttentionRefused, RequestError
+from mindsd.errors import AttentionRefused, ModelError, RequestError
 from mindsd.kvcache.step import Step, present_step
 
 from .paged import attend
@@ -44,18 +44,34 @@ class AttachedLanguage:
     """Our attention on one model; made by `attach_language`."""
 
     def __init__(self, model: Any):
-        self._model = model
+        self._model, self._part = model, _text_part(model.config)
         self._before = model.config.get_text_config(decoder=True)._attn_implementation
         if self._before in NAMES.values():
             raise RequestError(
                 f"this {type(model).__name__} already runs on an engine; make all pipelines from "
                 "one LanguageModel, or close the other first"
             )
-        model.set_attn_implementation(NAMES.get(self._before, NAMES["sdpa"]))
+        self._set(NAMES.get(self._before, NAMES["sdpa"]))
 
     def remove(self) -> None:
         """The model as it was; doing it twice does nothing."""
-        self._model.set_attn_implementation(self._before)
+        self._set(self._before)
+
+    def _set(self, name: str) -> None:
+        """Only where text is attended to: towers that see images are no business of pages."""
+        wished = name if self._part is None else {self._part: name}
+        self._model.set_attn_implementation(wished)
+
+
+def _text_part(config: Any) -> str | None:
+    """The part of a model's config that describes its decoder; None where it is all of it."""
+    text = config.get_text_config(decoder=True)
+    if text is config:
+        return None
+    found = [name for name in config.sub_configs if getattr(config, name, None) is text]
+    if not found:
+        raise ModelError(f"a {type(config).__name__} has no part of its own for text")
+    return found[0]
 
 
 def attach_language(model: Any, registry: Registry | None = None) -> AttachedLanguage:

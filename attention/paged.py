@@ -30,9 +30,10 @@ def attend(call: PagedCall, registry: Registry) -> Tensor:
         return _single(call, segments[0])
     heads, dim = call.query.shape[1], call.values.data.shape[-1]
     out = call.query.new_empty(call.query.shape[0], heads, dim)
-    short = [segment for segment in segments if segment.length <= SHORT]
+    # What a rule says of positions is the same for all rows of a batch; of images it is not.
+    short = [own for own in segments if own.length <= SHORT and not own.whole]
     for segment in segments:
-        if segment.length > SHORT:
+        if segment.length > SHORT or segment.whole:
             out[segment.start : segment.stop] = _long(call, segment, registry)
     if short:
         batch = call.step.plan(("rows", call.lane), lambda: buckets(call.step, call.lane, short))
@@ -75,15 +76,29 @@ def _long(call: PagedCall, segment: Segment, registry: Registry) -> Tensor:
     if not call.plain:
         return _dense(call, segment, first, k, v)
     q = call.query[segment.start : segment.stop].transpose(0, 1)
-    if call.sight.causal:
+    if call.sight.causal and not segment.whole:
         asked = Call(q[None], k[None], v[None], causal=True, scale=call.scale)
     else:
         mask = call.step.plan(
             ("mask", segment, call.lane, call.sight),
-            lambda: call.sight.rule(*_positions(segment, first, call.step.device)),
+            lambda: _seen(call, segment, first),
         )
         asked = Call(q[None], k[None], v[None], mask=mask, scale=call.scale)
     return registry.run(asked)[0].transpose(0, 1)
+
+
+def _seen(call: PagedCall, segment: Segment, first: int) -> Tensor:
+    """Who sees whom: bool [length, keys from `first` on].
+
+    The tokens of a picture also see what comes after them of it; how far back they see is the
+    layer's own matter (as in Gemma 3, arXiv:2503.19786).
+    """
+    queries, keys = _positions(segment, first, call.step.device)
+    seen = call.sight.rule(queries, keys)
+    for start, stop in segment.whole:
+        inside = (queries >= start) & (queries < stop) & (keys < stop)
+        seen = seen | (inside & (keys > queries))
+    return seen
 
 
 def _positions(segment: Segment, first: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -97,7 +112,7 @@ def _dense(call: PagedCall, segment: Segment, first: int, k: Tensor, v: Tensor) 
     length, groups = segment.length, q.shape[0] // k.shape[0]
     scores = q.reshape(k.shape[0], groups * length, -1) @ k.mT
     scores = scores.view(k.shape[0], groups, length, -1)
-    seen = call.sight.rule(*_positions(segment, first, call.step.device))
+    seen = _seen(call, segment, first)
     weights = weigh(scores, seen, call.softcap, by_head(call.sinks, k.shape[0], groups))
     out = weights.to(v.dtype).reshape(k.shape[0], groups * length, -1) @ v
     return out.view(q.shape[0], length, -1).transpose(0, 1)

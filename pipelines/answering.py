@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Any
 
 from mindsd.batching.coroutine import ask
+from mindsd.batching.placeholders import Placeholders
 from mindsd.batching.runner import Ask, TokenRunner
 from mindsd.batching.sequence import Sequence
 from mindsd.kvcache.prefix import root
@@ -40,6 +42,8 @@ class Task:
         priority: higher goes first.
         chat, thinks: as of `Tokens`.
         tools: that an answer may call.
+        look: sees the prompt's images, once the request runs; None for a text.
+        own_inputs: what the model's own `generate` takes of the prompt, where it has images.
     """
 
     prompt: list[int]
@@ -53,6 +57,8 @@ class Task:
     chat: bool = False
     thinks: bool = False
     tools: tuple[Tool, ...] = ()
+    look: Callable[[], Placeholders] | None = None
+    own_inputs: Callable[[], dict[str, Any]] | None = None
 
     @property
     def seed(self) -> int:
@@ -85,7 +91,12 @@ def _begin(runner: TokenRunner, task: Task, held: list[Sequence]) -> list[Answer
     number, seed = task.sampling.n, task.seed
     table = BlockTable(runner.lanes, root(f"{task.salt}\0{task.adapter or ''}"))
     first = Sequence(
-        list(task.prompt), len(task.prompt), table, adapter=task.adapter, priority=task.priority
+        list(task.prompt),
+        len(task.prompt),
+        table,
+        adapter=task.adapter,
+        images=None if task.look is None else task.look(),
+        priority=task.priority,
     )
     held.append(first)
     if number > 1:  # without anything that draws, it stops before the last token of the prompt
@@ -109,6 +120,7 @@ def _twin(first: Sequence) -> Sequence:
         first.prompt,
         first.table.fork(),
         adapter=first.adapter,
+        images=first.images,
         priority=first.priority,
         computed=first.computed,
         reused=first.reused,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -16,7 +17,9 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
+from mindsd.weights.defaults import CallDefaults
 
+OPEN = CallDefaults()
 DECODER_COPIES = 4  # full-size feature maps alive at once in an autoencoder's last level (estimate)
 
 
@@ -41,13 +44,29 @@ def _copied(value: Any) -> Any:
     return [_copied(own) for own in value] if isinstance(value, list) else value
 
 
+def settable(kind: type) -> set[str]:
+    """The arguments of a pipeline's call that options may set."""
+    return set(inspect.signature(kind.__call__).parameters) - FIXED - set(NAMED) - {"self"}
+
+
 class Arguments:
     """What one pipeline takes."""
 
-    def __init__(self, pipe: DiffusionPipeline, name: str):
+    def __init__(self, pipe: DiffusionPipeline, name: str, defaults: CallDefaults = OPEN):
         self.pipe: Any = pipe
         self.name = name
+        self.defaults = defaults
         self.accepted = inspect.signature(type(pipe).__call__).parameters
+
+    def filled(self, parameters: ImageParameters) -> ImageParameters:
+        """The model folder's own choices where the parameters say nothing."""
+        chosen = {
+            name: getattr(self.defaults, name)
+            for name in ("steps", "guidance")
+            if getattr(parameters, name) is None
+        }
+        own = {k: v for k, v in self.defaults.options.items() if k in self.accepted}
+        return replace(parameters, **chosen, options={**own, **parameters.options})
 
     def of(self, parameters: ImageParameters) -> dict[str, Any]:
         """Arguments for the pipeline's call; what was left open stays the pipeline's choice.

@@ -24,17 +24,22 @@ class CacheOptions:
         dtype: "auto" (as the model computes) or "int8" (half of bfloat16's room, a little less
             exact).
         block: tokens that one block holds.
+        images: bytes for what the vision tower saw in pictures; models that see keep it, so that
+            the same picture is not seen twice.
     """
 
     memory: int | None = None
     dtype: str = "auto"
     block: int = BLOCK
+    images: int = 256 * 2**20
 
     def __post_init__(self) -> None:
         if self.memory is not None and self.memory < 1:
             raise RequestError(f"the KV cache needs memory, got {self.memory} bytes")
         if self.dtype not in DTYPES:
             raise RequestError(f"the KV cache's dtype must be auto or int8, got {self.dtype!r}")
+        if self.images < 0:
+            raise RequestError(f"images are kept in 0 bytes or more, got {self.images}")
         if not 1 <= self.block <= 4096:
             raise RequestError(f"a block holds 1 to 4096 tokens, got {self.block}")
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from mindsd.batching.runner import TokenRunner
 from mindsd.engine import Engine
 from mindsd.errors import ModelError, RequestError
+from mindsd.pipelines.shared_engine import SharedEngine
 from mindsd.speculative.draft_model import DraftModel
 
 LENGTH = 4  # tokens of a draft
@@ -18,14 +19,14 @@ class Model(Protocol):
 
     name: str
     tokenizer: Any
-    defaults: Any
+    shared: SharedEngine
 
+    @property
+    def defaults(self) -> Any: ...
     @property
     def vocabulary(self) -> int: ...
     @property
     def runner(self) -> TokenRunner: ...
-    def join(self, guest: Engine | None = None) -> Engine: ...
-    def leave(self) -> None: ...
     def another_runner(self, tokens: int) -> TokenRunner: ...
 
 
@@ -50,7 +51,7 @@ class Drafting:
             RequestError: it is the target itself, or runs on another engine.
         """
         _check(target, self.draft)
-        self.draft.join(engine)
+        self.draft.shared.join(engine)
         try:
             tokens = max(lane.pool.total * lane.pool.size for lane in target.runner.lanes)
             self._proposer = DraftModel(
@@ -61,7 +62,7 @@ class Drafting:
                 ends=target.defaults.ends,
             )
         except BaseException:
-            self.draft.leave()
+            self.draft.shared.leave()
             raise
         return self._proposer
 
@@ -70,7 +71,7 @@ class Drafting:
         if self._proposer is not None:
             self._proposer.close()
             self._proposer = None
-            self.draft.leave()
+            self.draft.shared.leave()
 
 
 def _check(target: Model, draft: Model) -> None:

@@ -55,8 +55,8 @@ class ImagePipeline:
     def __init__(self, model: LoadedModel, engine: Engine | None = None):
         self.model = model
         self.pipe = self._suitable(model.pipe)
-        self.arguments = Arguments(self.pipe, model.name)
-        self.engine = model.join(engine)
+        self.arguments = Arguments(self.pipe, model.name, model.defaults)
+        self.engine = model.shared.join(engine)
         self._closed = False
 
     @classmethod
@@ -89,13 +89,16 @@ class ImagePipeline:
     def complete(
         self, parameters: ImageParameters, picture: Image.Image | None = None
     ) -> ImageParameters:
-        """The parameters with the size filled in: the picture's, else the model's own.
+        """The parameters with what they leave open filled in, where the model says it.
+
+        Steps, guidance and options are the model folder's; the size is the picture's, else the
+        model's own.
 
         Raises:
             RequestError: the size is not one that the model can draw.
         """
         given = picture.size if picture else None
-        return sized(self.pipe, self.model.name, parameters, given)
+        return sized(self.pipe, self.model.name, self.arguments.filled(parameters), given)
 
     def tuned(self, profile: str | Path, *, force: bool = False) -> Acceleration:
         """What `mindsd tune` found for this model, for `acceleration=` of its calls.
@@ -141,7 +144,7 @@ class ImagePipeline:
             memory=self.arguments.memory(whole, self.model.device.total),
             solo=why_solo(self.pipe, whole.options) is not None,
         )
-        return self.engine.submit(body, need)
+        return self.model.shared.watch(self.engine.submit(body, need))
 
     def _draw(
         self,
@@ -238,7 +241,7 @@ class ImagePipeline:
         """Leave the model; the last to do so stops its engine and takes everything off it again."""
         if not self._closed:
             self._closed = True
-            self.model.leave()
+            self.model.shared.leave()
 
     def __enter__(self) -> Self:
         return self

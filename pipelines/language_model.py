@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import torch
 
 from mindsd.aside import aside
+from mindsd.batching.placeholders import Placeholders
 from mindsd.batching.runner import Proposer, TokenRunner
 from mindsd.batching.tokens import Budget
 from mindsd.device import DTYPES, Device, fast_dtype, find_device
 from mindsd.engine import Engine
-from mindsd.errors import EngineClosed, ModelError, RequestError
+from mindsd.errors import ModelError, RequestError
 from mindsd.kvcache.pages import PageStore
 from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.drafting import Drafting
+from mindsd.pipelines.image_cache import ImageCache
 from mindsd.pipelines.packed import PackedModel
+from mindsd.pipelines.prompt import Tokens
+from mindsd.pipelines.shared_engine import SharedEngine
+from mindsd.pipelines.vision import Vision
+from mindsd.pipelines.vision_tower import open_tower
 from mindsd.prepack import weight_bytes
-from mindsd.request import Request
 from mindsd.sampling.draw import draw
 from mindsd.sampling.grammar import GrammarCompiler
 from mindsd.weights.language import find_language_model
 from mindsd.weights.loading import GenerationDefaults, generation_defaults, load_language_model
+from mindsd.weights.processor import load_processor
+from mindsd.wrap import Wrap
 
 SMALL = 32 * 2**20  # bytes on disk: 135 million weights already gain by bfloat16
 SPARE = 2  # times the weights must be free before they are laid out a second time
@@ -46,8 +51,10 @@ class LanguageModel:
         budget: of one forward.
         proposer: guesses ahead (speculative/); None for no speculation.
         drafting: the smaller model that guesses ahead in place of a proposer.
+        vision: its eyes; None for a model of text alone.
         packed: how it runs over pages; None where it cannot.
         why_plain: the reason for that.
+        shared: its users and their engine.
     """
 
     name: str
@@ -58,15 +65,15 @@ class LanguageModel:
     budget: Budget = Budget()
     proposer: Proposer | None = None
     drafting: Drafting | None = None
+    vision: Vision | None = None
     packed: PackedModel | None = None
     why_plain: str | None = None
-    _users: int = 0
-    _engine: Engine | None = None
-    _guest: bool = False
-    _closing: bool = False
-    _requests: WeakSet[Request] = field(default_factory=WeakSet)
+    shared: SharedEngine = field(init=False)
     _runner: TokenRunner | None = None
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _wraps: list[Wrap] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.shared = SharedEngine(self.name, Engine, self._open, self._shut)
 
     @cached_property
     def defaults(self) -> GenerationDefaults:
@@ -102,56 +109,19 @@ class LanguageModel:
         known = [bound for bound in bounds if bound is not None]
         return min(known, default=None)
 
-    def join(self, guest: Engine | None = None) -> Engine:
-        """The engine to use until `leave`: the given one, else the model's own.
+    def look(self, tokens: Tokens) -> Callable[[], Placeholders] | None:
+        """What a packed request calls to see the images of its prompt; None for a text."""
+        if self.packed is None or self.vision is None or not tokens.images:
+            return None
+        return self.vision.look(tokens.ids, tokens.images, self.packed.see_each_other)
 
-        Raises:
-            EngineClosed: the model is being closed at this moment.
-            RequestError: the model already runs on another engine.
-        """
-        with self._lock:
-            if self._closing:
-                raise EngineClosed(f"{self.name} is being closed; join it when that is done")
-            if self._users and guest not in (None, self._engine):
-                raise RequestError(
-                    f"{self.name} already runs on another engine; close that pipeline first"
-                )
-            if self._users == 0:
-                self._guest = guest is not None
-                self._engine = guest or Engine()
-                try:
-                    self._open(self._engine)
-                except BaseException:
-                    self._shut()
-                    raise
-            self._users += 1
-            assert self._engine is not None
-            return self._engine
-
-    def leave(self) -> None:
-        """One user less; the last one ends its texts and takes everything off the model again."""
-        with self._lock:
-            self._users -= 1
-            if self._users:
-                return
-            self._closing, engine = True, self._engine
-        # Outside the lock: the engine's thread may be asking for it in a listener.
-        if engine is not None and not self._guest:
-            engine.close()
-        for request in list(self._requests):
-            if not request.ended:
-                request.cancel()
-        for request in list(self._requests):
-            with suppress(Exception):  # how it ended is its own caller's business
-                request.result()
-        with self._lock:
-            self._shut()
-            self._closing = False
-
-    def watch(self, request: Request) -> Request:
-        """A request runs on this model: it must end before the model is as it was."""
-        self._requests.add(request)
-        return request
+    def own_inputs(self, tokens: Tokens) -> Callable[[], dict[str, Any]] | None:
+        """What gives a plain request the model's own inputs; None for a text."""
+        if self.packed is not None or self.vision is None or not tokens.images:
+            return None
+        return partial(
+            self.vision.own_inputs, tokens.text, tokens.pictures, add_special_tokens=False
+        )
 
     def another_runner(self, tokens: int) -> TokenRunner:
         """One more, with a cache of its own for at most so many tokens; while it is open.
@@ -166,12 +136,14 @@ class LanguageModel:
     def _open(self, engine: Engine) -> None:
         try:
             roomy = self.device.free() > SPARE * weight_bytes(self.model)
-            self.packed = aside(lambda: PackedModel(self.model, prepack=roomy))
+            self.packed = aside(lambda: PackedModel(self.model, prepack=roomy, vision=self.vision))
         except ModelError as reason:
             self.why_plain = str(reason)
             if self.drafting is not None:
                 raise ModelError(f"{self.name} cannot verify drafts: {reason}") from reason
             return
+        if self.vision is not None:
+            self._wraps = open_tower(self.vision.tower)
         self._runner = self._made(self.packed)
         if self.drafting is not None:
             self._runner.proposer = self.drafting.begin(self, engine)
@@ -182,7 +154,12 @@ class LanguageModel:
             self.drafting.end()
         if self.packed is not None:
             self.packed.close()
-        self.packed, self._runner, self._engine = None, None, None
+        for own in reversed(self._wraps):
+            own.remove()
+        if self.vision is not None:
+            self.vision.cache.clear()
+        self._wraps = []
+        self.packed, self._runner = None, None
 
     def _made(self, packed: PackedModel, most: int | None = None) -> TokenRunner:
         """A runner with a cache of its own, of at most so many blocks."""
@@ -197,8 +174,8 @@ class LanguageModel:
             pages,
             lanes,
             budget=self.budget,
-            device=packed.device,
             proposer=self.proposer,
+            **packed.runs,
         )
 
 
@@ -221,20 +198,38 @@ def load_language(
     place, files = find_device(device), find_language_model(model)
     kind = DTYPES.get(dtype) or fast_dtype(place, files.weight, SMALL)
     module, tokenizer = aside(lambda: load_language_model(files, kind, place.torch))
+    kept = cache or CacheOptions()
     return LanguageModel(
         files.name,
         module.eval(),
         tokenizer,
         place,
-        cache or CacheOptions(),
+        kept,
         budget or Budget(),
         proposer,
+        vision=_vision(module, load_processor(files, tokenizer), kept) if files.sees else None,
     )
 
 
-def in_memory(model: Any, tokenizer: Any, **options: Any) -> LanguageModel:
-    """A transformers model and its tokenizer that are in memory already, used as they are."""
-    place = find_device(model.device.type)
+def in_memory(
+    model: Any,
+    tokenizer: Any,
+    processor: Any = None,
+    cache: CacheOptions | None = None,
+    **options: Any,
+) -> LanguageModel:
+    """A transformers model and its tokenizer that are in memory already, used as they are.
+
+    Args:
+        processor: transformers' processor, for a model that sees.
+    """
+    place, kept = find_device(model.device.type), cache or CacheOptions()
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"a {type(model).__name__} is no language model")
-    return LanguageModel(type(model).__name__, model.eval(), tokenizer, place, **options)
+    vision = None if processor is None else _vision(model, processor, kept)
+    name = type(model).__name__
+    return LanguageModel(name, model.eval(), tokenizer, place, kept, vision=vision, **options)
+
+
+def _vision(model: Any, processor: Any, cache: CacheOptions) -> Vision:
+    return Vision(model, processor, ImageCache(cache.images))

@@ -13,7 +13,9 @@ from diffusers import DiffusionPipeline
 from mindsd.aside import aside
 from mindsd.device import DTYPES, Device, fast_dtype, find_device
 from mindsd.errors import ModelError, RequestError
+from mindsd.pipelines.arguments import settable
 from mindsd.pipelines.model import LoadedModel
+from mindsd.weights.defaults import DEFAULTS
 from mindsd.weights.folder import ModelFolder, find_model
 
 # What the libraries raise for a folder whose files do not belong together.
@@ -54,7 +56,7 @@ def load_model(
     place, folder = find_device(device), find_model(model)
     pipe = aside(lambda: _read(folder, DTYPES.get(dtype) or fast_dtype(place, folder.weight)))
     pipe.to(place.torch)
-    return LoadedModel(folder.name, pipe, place, attention)
+    return LoadedModel(folder.name, pipe, place, attention, folder.defaults)
 
 
 def _place_of(pipe: DiffusionPipeline, device: str, dtype: str) -> Device:
@@ -79,6 +81,11 @@ def _read(folder: ModelFolder, dtype: torch.dtype) -> DiffusionPipeline:
             f"{folder.path} names {folder.pipeline}, which diffusers {diffusers.__version__} "
             "does not have as a pipeline; upgrade diffusers or check model_index.json"
         )
+    if strange := sorted(set(folder.defaults.options) - settable(kind)):
+        raise ModelError(
+            f"{folder.path / DEFAULTS} sets options that {folder.pipeline} does not take, or that "
+            f"mindsd sets itself: {', '.join(strange)}"
+        )
     try:
         return DiffusionPipeline.from_pretrained(
             str(folder.path),
@@ -86,6 +93,7 @@ def _read(folder: ModelFolder, dtype: torch.dtype) -> DiffusionPipeline:
             use_safetensors=True,
             local_files_only=True,
             **_parts(folder, dtype),
+            **dict.fromkeys(folder.absent),  # said to be null it would still be missed
         )
     except UNREADABLE as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

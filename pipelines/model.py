@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +12,7 @@ from mindsd.attention.for_diffusers import Attached, attach
 from mindsd.attention.registry import default_registry
 from mindsd.device import Device
 from mindsd.engine import Engine, Limits
-from mindsd.errors import EngineClosed, RequestError
+from mindsd.errors import RequestError
 from mindsd.pipelines.modules import (
     find_advisers,
     find_denoisers,
@@ -23,10 +22,12 @@ from mindsd.pipelines.modules import (
     open_modules,
 )
 from mindsd.pipelines.precision import Precisions, upcast_copy
+from mindsd.pipelines.shared_engine import SharedEngine
 from mindsd.stepcache.advice import follow_advice
 from mindsd.stepcache.calls import follow_calls
 from mindsd.stepcache.denoiser import Denoiser
 from mindsd.stepcache.trajectory import present_trajectory
+from mindsd.weights.defaults import CallDefaults
 from mindsd.wrap import Wrap
 
 MEMORY_SHARE = 0.8  # of what is free when the model gets its engine
@@ -46,66 +47,28 @@ class LoadedModel:
         pipe: the diffusers pipeline; requests use copies of it and share its weights.
         device: where it lives.
         attention: "auto" puts our attention on it where that outdoes torch's, "off" never.
+        defaults: its folder's own choices where a request says nothing.
         attached: our attention, while it is on.
         denoisers: the modules that steps are made with, ready to do less, while it is open.
+        shared: its users and their engine.
     """
 
     name: str
     pipe: DiffusionPipeline
     device: Device
     attention: str = "auto"
+    defaults: CallDefaults = CallDefaults()
     attached: Attached | None = None
     denoisers: dict[str, Denoiser] = field(default_factory=dict)
-    _users: int = 0
-    _engine: Engine | None = None
-    _guest: bool = False  # whether the engine is somebody else's
-    _closing: bool = False
+    shared: SharedEngine = field(init=False)
     _wraps: list[Wrap] = field(default_factory=list)
     _upcast: Any = None  # the autoencoder in float32, for pipelines that move it there and back
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         if self.attention not in ATTENTION:
             choices = ", ".join(ATTENTION)
             raise RequestError(f"unknown attention {self.attention!r}; choose {choices}")
-
-    def join(self, guest: Engine | None = None) -> Engine:
-        """The engine to use until `leave`: the given one, else the model's own.
-
-        Raises:
-            EngineClosed: the model is being closed at this moment.
-            RequestError: the model already runs on another engine. Two threads would call its
-                modules at once, and some pipelines change those while they draw.
-        """
-        with self._lock:
-            if self._closing:
-                raise EngineClosed(f"{self.name} is being closed; join it when that is done")
-            if self._users and guest not in (None, self._engine):
-                raise RequestError(
-                    f"{self.name} already runs on another engine; close its pipelines first, "
-                    "or give all of them the same engine"
-                )
-            if self._users == 0:
-                self._guest = guest is not None
-                self._engine = guest or self._own_engine()
-                self._open()
-            self._users += 1
-            assert self._engine is not None
-            return self._engine
-
-    def leave(self) -> None:
-        """One user less; the last one closes the model's own engine."""
-        with self._lock:
-            self._users -= 1
-            if self._users:
-                return
-            self._closing = True
-        # Outside the lock: the engine's thread may be asking for it in a listener.
-        if self._engine is not None and not self._guest:
-            self._engine.close()
-        with self._lock:
-            self._close()
-            self._engine, self._closing = None, False
+        self.shared = SharedEngine(self.name, self._own_engine, self._open, self._close)
 
     def own_parts(self) -> dict[str, Any]:
         """The components that each request needs one of its own of, instead of the shared ones."""
@@ -117,12 +80,8 @@ class LoadedModel:
         budget = int(MEMORY_SHARE * self.device.free())
         return Engine(Limits(memory=max(budget, 1)))
 
-    def _open(self) -> None:
-        try:
-            aside(self._put_on)  # backends test themselves: their workers would stay
-        except BaseException:
-            self._close()
-            raise
+    def _open(self, engine: Engine) -> None:
+        aside(self._put_on)  # backends test themselves: their workers would stay
 
     def _put_on(self) -> None:
         if opened := sorted(find_open(self.pipe.components)):

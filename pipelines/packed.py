@@ -1,35 +1,25 @@
-"""Lets a transformers language model run packed over pages, and proves that it may.
-
-Packed, a model that mixes the tokens of a row other than by attention (recurrent layers,
-convolutions) is wrong and raises nothing. So every model first computes three short sequences both
-ways: packed with chunks of a prompt beside single tokens, and each alone without a cache.
-"""
+"""Lets a transformers language model run packed over pages, once it is proven that it may."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence as Many
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mindsd.attention.for_transformers import AttachedLanguage, attach_language
 from mindsd.device import is_out_of_memory
-from mindsd.errors import ModelError
+from mindsd.errors import MindsdError, ModelError
 from mindsd.kvcache.blocks import BlockPool
-from mindsd.kvcache.pages import PageStore
-from mindsd.kvcache.prefix import root
-from mindsd.kvcache.step import Segment, Step, present_step, stepping
-from mindsd.kvcache.table import BlockTable, Lane
+from mindsd.kvcache.step import present_step
+from mindsd.kvcache.table import Lane
 from mindsd.kvcache.view import PagedCache, windows
+from mindsd.pipelines.proof import TOLERANCES, Sample, prove, texts_alone
+from mindsd.pipelines.vision import Vision
+from mindsd.pipelines.vision_proof import pictures_alone, see_each_other
 from mindsd.prepack import Prepacked
 
-PROOF = (13, 7, 18)  # tokens of the sequences that are compared
-TURNS = ((8, 0, 5), (1, 6, 9), (1, 1, 4), (3, 0, 0))  # tokens of each that go into a forward
 NEEDED = ("position_ids", "past_key_values")
-# Largest difference to the model's own logits, relative to their largest value.
-TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 class PackedModel:
@@ -38,11 +28,13 @@ class PackedModel:
     Args:
         model: with a language model's head.
         prepack: lay its weights out anew for faster products (prepack.py).
+        vision: its eyes; None for a model of text alone, or to use it so.
 
     Attributes:
         windows: of each layer; None where it sees all.
         reach: positions up to which a token's numbers do not depend on how long other texts of its
             forward are; None for all.
+        see_each_other: the tokens of a picture see all of it, not only what is before them.
         token_bytes: what a token takes in the cache, by the cache's dtype.
 
     Raises:
@@ -50,38 +42,56 @@ class PackedModel:
         RequestError: it runs on an engine already.
     """
 
-    def __init__(self, model: Any, *, prepack: bool = False):
+    def __init__(self, model: Any, *, prepack: bool = False, vision: Vision | None = None):
         accepted = inspect.signature(model.forward).parameters
         missing = [name for name in NEEDED if name not in accepted]
         if missing:
             raise ModelError(f"{type(model).__name__} takes no {' and no '.join(missing)}")
-        self.model = model
+        self.model, self.vision = model, vision
         self.windows = windows(model.config)
         self.reach = _reach(model.config)
-        self._calls: int | None = None  # attention calls of a forward, once they were counted
+        self.see_each_other = False
         self.device = next(model.parameters()).device
+        self._calls: int | None = None  # attention calls of a forward, once they were counted
         self._keeps = "logits_to_keep" in accepted
         self._cache = PagedCache(model.config)
-        texts = self._texts()
-        alone = self._alone(texts)
+        texts = texts_alone(model, self.device)
+        pictures = None if vision is None else pictures_alone(vision)
         self._prepacked = Prepacked(model) if prepack else None
         self._attached: AttachedLanguage | None = None
         try:
             self._attached = attach_language(model)
-        except BaseException:
+            self.token_bytes = self._proven(texts, pictures)
+        except BaseException as error:
             self.close()
-            raise
-        self.token_bytes = self._proven(texts, alone)
+            raise _explained(type(model).__name__, error) from error
 
-    def forward(self, ids: Tensor, positions: Tensor, index: Tensor) -> Tensor:
-        """Logits [R, V] of the tokens at `index`, inside a step."""
-        kept = {"logits_to_keep": index} if self._keeps else {}
+    @property
+    def runs(self) -> dict[str, Any]:
+        """What a `TokenRunner` of it must know beside its forward."""
+        if self.vision is None:
+            return {"device": self.device}
+        axes = 4 if self.vision.counts_axes else 1
+        return {"device": self.device, "axes": axes, "image_token": self.vision.token_id}
+
+    def forward(
+        self, ids: Tensor, positions: Tensor, index: Tensor, features: tuple[Tensor, ...] = ()
+    ) -> Tensor:
+        """Logits [R, V] of the tokens at `index`, inside a step.
+
+        Args:
+            features: of the tokens that stand for images, [n, dim] each.
+        """
+        more: dict[str, Any] = {"logits_to_keep": index} if self._keeps else {}
+        if features:
+            assert self.vision is not None
+            more["mm_encoder_outputs"] = self.vision.tower.outputs(features)
         out = self.model(
             input_ids=ids,
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
-            **kept,
+            **more,
         )
         step = present_step()
         assert step is not None
@@ -106,76 +116,30 @@ class PackedModel:
         if self._prepacked is not None:
             self._prepacked.remove()
 
-    def _texts(self) -> list[Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        return [
-            torch.randint(0, vocabulary, (length,), generator=generator).to(self.device)
-            for length in PROOF
-        ]
-
-    @torch.inference_mode()
-    def _alone(self, texts: Many[Tensor]) -> list[Tensor]:
-        """The model's own logits, before anything is changed."""
-        return [
-            self.model(input_ids=text[None], use_cache=False).logits[0].float() for text in texts
-        ]
-
-    def _proven(self, texts: Many[Tensor], alone: Many[Tensor]) -> dict[str, int]:
+    def _proven(self, texts: list[Sample], pictures: list[Sample] | None) -> dict[str, int]:
         """Bytes that a token takes in the cache, once packed and alone agree."""
+        if self.vision is None or pictures is None:
+            return self._prove(texts)
         try:
-            return self._compare(texts, alone)
-        except BaseException as error:
-            self.close()
-            if not isinstance(error, Exception):
-                raise
-            if is_out_of_memory(error) or isinstance(error, ModelError):
-                raise
-            kind = type(self.model).__name__
-            reason = f"{type(error).__name__}: {error}".split("\n")[0]
-            raise ModelError(f"{kind} does not run packed ({reason})") from error
+            return self._prove([*texts, *pictures])
+        except ModelError:  # the tokens of a picture may see each other, as in Gemma 3
+            self.see_each_other = True
+            again = [see_each_other(sample) for sample in pictures]
+            return self._prove([*texts, *again])
 
-    @torch.inference_mode()
-    def _compare(self, texts: Many[Tensor], alone: Many[Tensor]) -> dict[str, int]:
-        size = 4
-        lanes, lane_of = self.lanes(3 * -(-max(PROOF) // size), size)
-        pages = PageStore([lane.pool.total for lane in lanes], size, lane_of, "auto")
-        packed = self._packed(texts, lanes, pages)
-        largest = max(float(own.abs().max()) for own in alone)
-        wrong = max(
-            float((mine - own).abs().max()) for mine, own in zip(packed, alone, strict=True)
-        )
-        tolerance = TOLERANCES.get(self.model.dtype, 1e-1)
-        if not wrong <= tolerance * max(1.0, largest):
-            raise ModelError(
-                f"{type(self.model).__name__} computes other logits packed than alone (off by "
-                f"{wrong:.2g} of {largest:.2g})"
-            )
-        return pages.token_bytes()
+    def _prove(self, samples: list[Sample]) -> dict[str, int]:
+        name, tolerance = type(self.model).__name__, TOLERANCES.get(self.model.dtype, 1e-1)
+        return prove(name, samples, self.forward, self.lanes, self.runs, tolerance)
 
-    def _packed(self, texts: Many[Tensor], lanes: Many[Lane], pages: PageStore) -> list[Tensor]:
-        """The logits of all tokens, computed over several forwards."""
-        tables = [BlockTable(lanes, root()) for _ in texts]
-        done = [0] * len(texts)
-        found: list[list[Tensor]] = [[] for _ in texts]
-        for turn in TURNS:
-            segments, start = [], 0
-            for own, length in enumerate(turn):
-                if length:
-                    tables[own].reserve(done[own], done[own] + length)
-                    blocks = tables[own].blocks
-                    segments.append((own, Segment(start, length, done[own], blocks)))
-                    start += length
-            ids = torch.cat([texts[own][s.past : s.total] for own, s in segments])
-            positions = torch.cat([torch.arange(s.past, s.total) for _, s in segments])
-            index = torch.arange(start, device=self.device)
-            step = Step([segment for _, segment in segments], pages, lanes, self.device)
-            with stepping(step):
-                logits = self.forward(ids[None], positions[None].to(self.device), index).float()
-            for own, segment in segments:
-                found[own].append(logits[segment.start : segment.stop])
-                done[own] = segment.total
-        return [torch.cat(parts) for parts in found]
+
+def _explained(name: str, error: BaseException) -> BaseException:
+    """Why a model does not run packed, as a ModelError."""
+    if not isinstance(error, Exception) or isinstance(error, MindsdError):
+        return error
+    if is_out_of_memory(error):
+        return error
+    reason = f"{type(error).__name__}: {error}".split("\n")[0]
+    return ModelError(f"{name} does not run packed ({reason})")
 
 
 def _reach(config: Any) -> int | None:

@@ -17,7 +17,7 @@ MAX_SEED = 2**63 - 1  # what a torch.Generator takes
 
 @dataclass(frozen=True)
 class ImageParameters:
-    """One image. `None` leaves a choice to the model's own pipeline.
+    """One image. `None` leaves a choice to the model's folder, else to its own pipeline.
 
     Attributes:
         prompt: what to draw.

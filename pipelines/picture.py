@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,27 @@ from PIL import Image, ImageOps
 
 from mindsd.errors import RequestError
 
-Picture = Image.Image | str | Path
+Picture = Image.Image | str | Path | bytes
 MAX_PIXELS = 64 * 2**20
 
 
 def read_picture(source: Picture) -> Image.Image:
     """A picture as RGB, upright as its EXIF data says, transparent parts on white.
 
+    Args:
+        source: a PIL image, a path, or what a file of a picture holds.
+
     Raises:
         RequestError: there is no such file, it is no picture, is cut short or over 64 Mi pixels.
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source)
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    source = f"a picture of {len(source)} bytes" if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is lower
-            with Image.open(source) as opened:
+            with Image.open(file) as opened:
                 _check_size(opened)
                 return _to_rgb(opened)
     except Image.DecompressionBombError as error:

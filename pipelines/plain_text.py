@@ -45,6 +45,9 @@ def answer_plainly(request: Request, model: Any, task: Task) -> list[TextResult]
 def _generate(request: Request, model: Any, own: Answer, draws: Drawing) -> None:
     follow = _Follow(request, own, draws)
     ids = torch.tensor([own.task.prompt], device=model.device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if own.task.own_inputs is not None:
+        inputs = own.task.own_inputs()
     # None of the model's own wishes: how tokens are drawn is the request's.
     greedy = GenerationConfig(
         do_sample=False, max_new_tokens=own.task.sampling.max_tokens, pad_token_id=0
@@ -52,9 +55,8 @@ def _generate(request: Request, model: Any, own: Answer, draws: Drawing) -> None
     before, model.generation_config = model.generation_config, greedy
     try:
         model.generate(
-            ids,
+            **inputs,
             generation_config=greedy,
-            attention_mask=torch.ones_like(ids),
             logits_processor=LogitsProcessorList([follow]),
             stopping_criteria=StoppingCriteriaList([_Ended(request, own)]),
         )

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mindsd.errors import RequestError
+from mindsd.pipelines.messages import Message, read_messages
+from mindsd.pipelines.picture import Picture
 from mindsd.pipelines.reasoning import OPEN
+from mindsd.pipelines.vision import AnyImage, Vision
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
-Message = Mapping[str, Any]
 Prompt = str | Sequence[Message] | Sequence[int]
 
 
@@ -22,11 +23,16 @@ class Tokens:
         ids: its tokens.
         chat: whether it is a chat, so that the answer may hold thoughts and calls.
         thinks: it ends inside the thoughts: the template has opened them.
+        images: that it shows.
+        pictures, text: the same as people gave them, for models that read them by themselves.
     """
 
     ids: list[int]
     chat: bool = False
     thinks: bool = False
+    images: tuple[AnyImage, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    text: str = ""
 
 
 def prompt_tokens(tokenizer: Any, prompt: Prompt, **how: Any) -> list[int]:
@@ -42,6 +48,7 @@ def read_prompt(
     system: str | None = None,
     tools: Sequence[Mapping[str, Any]] | None = None,
     words: int | None = None,
+    vision: Vision | None = None,
 ) -> Tokens:
     """The tokens of a prompt.
 
@@ -53,6 +60,7 @@ def read_prompt(
         system: said before it, in a chat.
         tools: in the OpenAI form, told to the model by its template.
         words: how many tokens the model knows, where its tokenizer knows more.
+        vision: what reads the pictures of messages; None for a model of text alone.
 
     Raises:
         RequestError: it is none of these, is empty, or the model has no template for it.
@@ -60,7 +68,10 @@ def read_prompt(
     if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], int):
         if system is not None or tools or chat:
             raise RequestError("a prompt of tokens is taken as it is: no system, tools or chat")
-        return Tokens(_checked_tokens(prompt, min(words or len(tokenizer), len(tokenizer))))
+        ids = _checked_tokens(prompt, min(words or len(tokenizer), len(tokenizer)))
+        if vision is not None:
+            vision.check(ids, ())
+        return Tokens(ids)
     template = bool(getattr(tokenizer, "chat_template", None))
     if isinstance(prompt, str) and not (template if chat is None else chat):
         if system is not None or tools:
@@ -71,12 +82,22 @@ def read_prompt(
             raise RequestError(
                 "this model has no chat template: it only goes on with texts; give chat=False"
             )
-        text = _templated(tokenizer, _messages(prompt, system), tools)
-        ids = _tokenized(tokenizer, text, special=False)
-        tokens = Tokens(ids, chat=True, thinks=text.rstrip().endswith(OPEN))
+        tokens = _chat(tokenizer, prompt, system, tools, vision)
     if not tokens.ids:
         raise RequestError("the prompt is empty; this model needs at least one token to go on from")
+    if vision is not None:
+        vision.check(tokens.ids, tokens.images)
     return tokens
+
+
+def _chat(tokenizer: Any, prompt: Any, system: Any, tools: Any, vision: Vision | None) -> Tokens:
+    messages, pictures = read_messages(prompt, system, sees=vision is not None)
+    text = _templated(tokenizer, messages, tools)
+    images = [] if vision is None else [vision.read(picture) for picture in pictures]
+    told = text if vision is None else vision.expanded(text, images)
+    ids = _tokenized(tokenizer, told, special=False)
+    thinks = text.rstrip().endswith(OPEN)
+    return Tokens(ids, True, thinks, tuple(images), tuple(pictures), text)
 
 
 def _tokenized(tokenizer: Any, text: str, *, special: bool) -> list[int]:
@@ -92,34 +113,6 @@ def _checked_tokens(prompt: Sequence[Any], most: int) -> list[int]:
         if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < most:
             raise RequestError(f"token {token!r} is none of this model's; they are 0 to {most - 1}")
     return list(prompt)
-
-
-def _messages(prompt: Any, system: str | None) -> list[dict[str, Any]]:
-    given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    if not isinstance(given, Sequence) or not given:
-        raise RequestError(f"a prompt is a text, messages or tokens, got {prompt!r}")
-    messages = [_message(message) for message in given]
-    if system is None:
-        return messages
-    if not isinstance(system, str):
-        raise RequestError(f"a system message is a text, got {system!r}")
-    if any(message["role"] in ("system", "developer") for message in messages):
-        raise RequestError("the messages have a system message of their own; leave `system` out")
-    return [{"role": "system", "content": system}, *messages]
-
-
-def _message(message: Any) -> dict[str, Any]:
-    if not isinstance(message, Mapping) or message.get("role") not in ROLES:
-        raise RequestError(
-            f"a message is {{'role': {' | '.join(ROLES)}, 'content': text}}, got {message!r}"
-        )
-    content = message.get("content")
-    silent = content is None and message.get("tool_calls")  # an assistant that only calls
-    if not isinstance(content, str) and not silent:
-        raise RequestError(
-            f"a message's content is a text, got {content!r}; this model reads nothing else"
-        )
-    return dict(message) | ({"content": ""} if silent else {})
 
 
 def _templated(tokenizer: Any, messages: list[dict[str, Any]], tools: Any) -> str:

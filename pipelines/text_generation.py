@@ -33,7 +33,7 @@ class TextGeneration:
 
     def __init__(self, model: LanguageModel, engine: Engine | None = None):
         self.model = model
-        self.engine = model.join(engine)
+        self.engine = model.shared.join(engine)
         self._adapters = Adapters(model.model)
         self._closed = False
 
@@ -48,11 +48,13 @@ class TextGeneration:
         cache: CacheOptions | None = None,
         budget: Budget | None = None,
         speculation: Speculation = "lookup",
+        processor: Any = None,
     ) -> Self:
         """Load "smollm2", a transformers folder or a GGUF file, or take a model in memory.
 
         Args:
             tokenizer: of a model that is in memory already.
+            processor: of a model in memory that sees pictures.
             device: "auto" (the fastest this machine has), "npu", "cuda" or "cpu".
             dtype: "auto" (what is fast there), "float32", "float16" or "bfloat16".
             cache: how large the KV cache is, and its dtype.
@@ -68,7 +70,7 @@ class TextGeneration:
             loaded = load_language(model, device, dtype, cache, budget)
         else:
             options = {"cache": cache or CacheOptions(), "budget": budget or Budget()}
-            loaded = in_memory(model, tokenizer, **options)
+            loaded = in_memory(model, tokenizer, processor, **options)
         return cls(speculate(loaded, speculation, device, dtype))
 
     @property
@@ -107,7 +109,8 @@ class TextGeneration:
         """Ask for the answers to one prompt; its request's result is a list of `TextResult`.
 
         Args:
-            prompt: a text, messages {"role", "content"}, or tokens.
+            prompt: a text, messages {"role", "content"}, or tokens. A model that sees takes
+                pictures as parts of a content (`read_messages`).
             chat: whether a text is what a user says, or is to be gone on with; None says it where
                 the model has a chat template.
             system: said before it, in a chat.
@@ -132,7 +135,9 @@ class TextGeneration:
         tokenizer = self.model.tokenizer
         told = tools if known else None
         words = self.model.model.get_input_embeddings().weight.shape[0]
-        tokens = read_prompt(tokenizer, prompt, chat=chat, system=system, tools=told, words=words)
+        vision = self.model.vision
+        how: dict[str, Any] = {"chat": chat, "system": system, "tools": told, "words": words}
+        tokens = read_prompt(tokenizer, prompt, vision=vision, **how)
         task = Task(
             tokens.ids,
             fitted(sampling, len(tokens.ids), self.model, said="max_tokens" in options),
@@ -144,6 +149,8 @@ class TextGeneration:
             chat=tokens.chat,
             thinks=tokens.thinks,
             tools=known,
+            look=self.model.look(tokens),
+            own_inputs=self.model.own_inputs(tokens),
         )
         need = Need(rows=0, priority=priority, solo=self.model.packed is None)
         if adapter is None:
@@ -160,7 +167,7 @@ class TextGeneration:
         else:
             runner = model.runner  # now: when its turn comes the model may be closed
             submitted = self.engine.submit(lambda own: answer(own, runner, task), need)
-        return model.watch(submitted)
+        return model.shared.watch(submitted)
 
     def _check_adapters(self) -> None:
         if self._closed:
@@ -219,7 +226,7 @@ class TextGeneration:
             try:
                 self._adapters.close()
             finally:
-                self.model.leave()
+                self.model.shared.leave()
 
     def __enter__(self) -> Self:
         return self

@@ -97,5 +97,5 @@ def _verified(
 def _computed(own: Sequence, count: int) -> int:
     """Note that so many of its tokens are computed; how many are left."""
     own.computed = count
-    own.table.computed(own.tokens, count)
+    own.table.computed(own.names, count)
     return own.left

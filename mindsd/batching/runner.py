@@ -71,21 +71,27 @@ class TokenRunner:
 
     Attributes:
         forward: (ids [1, T], positions [1, T], index [R]) -> logits [R, V] of these tokens; called
-            inside a step.
+            inside a step. Where some of the tokens stand for images it is also given `features`,
+            what is seen in their place: a tuple of [n, dim].
         draw: (logits [R, V], rows) -> one drawn token for each.
         pages, lanes: the cache.
         budget: of one forward.
         device: of the model.
         proposer: guesses ahead; None for no speculation.
+        axes: of positions; with 4 they are [4, 1, T]: of the text, and in time, height and width.
+        image_token: the id that stands for images; nobody can say it, for there would be nothing
+            to be seen in its place. None for a model of text alone.
     """
 
-    forward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    forward: Callable[..., Tensor]
     draw: Callable[[Tensor, Many[Any]], Many[Any]]
     pages: PageStore
     lanes: Many[Lane]
     budget: Budget = Budget()
     device: torch.device = torch.device("cpu")
     proposer: Proposer | None = None
+    axes: int = 1
+    image_token: int | None = None
     counts: TokenCounts = field(default_factory=TokenCounts)
     _cap: Cap = field(default_factory=Cap)
 
@@ -110,6 +116,9 @@ class TokenRunner:
             return
         try:
             self.proposer.propose(ready)
+            for own in ready:
+                if self.image_token in own.draft:
+                    own.draft = own.draft[: own.draft.index(self.image_token)]
         except Exception as error:
             self.proposer = None
             for own in ready:
@@ -142,7 +151,7 @@ class TokenRunner:
             logits = self._run(chunks)
         except Exception as error:
             ran_out = is_out_of_memory(error)
-            if len(chunks) == 1 and not (ran_out and chunks[0].length > 1):
+            if len(chunks) == 1 and not (ran_out and chunks[0].divisible):
                 return {chunks[0].sequence: _explain(error, chunks[0])}
         else:
             self._cap.went_well()
@@ -161,26 +170,37 @@ class TokenRunner:
     def _run(self, chunks: Many[Chunk]) -> Tensor:
         """The logits of all that draw, [R, V], behind each other."""
         self._clear(chunks)
-        segments, start = [], 0
-        for chunk in chunks:
-            own = chunk.sequence
-            blocks = own.table.blocks
-            segments.append(Segment(start, chunk.length, chunk.start, blocks, own.adapter))
-            start += chunk.length
+        segments = _segments(chunks)
         step = Step(segments, self.pages, self.lanes, self.device)
         ids = [token for chunk in chunks for token in chunk.tokens()]
-        positions = [place for chunk in chunks for place in range(chunk.start, chunk.stop)]
         wanted = [
             place
             for chunk, segment in zip(chunks, segments, strict=True)
             for place in _drawing(chunk, segment)
         ]
-        index = wanted or [len(ids) - 1]
+        index = self._tensor(wanted or [len(ids) - 1])
+        seen = _features(chunks)
         with stepping(step):
-            logits = self.forward(*(self._tensor(x) for x in ([ids], [positions], index)))
+            logits = self.forward(
+                self._tensor([ids]),
+                self._positions(chunks),
+                index,
+                **({"features": seen} if seen else {}),
+            )
+        if self.image_token is not None:
+            logits[:, self.image_token] = -torch.inf
         self.counts.forwards += 1
         self.counts.computed += len(ids)
         return logits
+
+    def _positions(self, chunks: Many[Chunk]) -> Tensor:
+        """[1, T], or [4, 1, T] for models that also count in time, height and width."""
+        places = [place for chunk in chunks for place in range(chunk.start, chunk.stop)]
+        text = self._tensor([places])
+        if self.axes == 1:
+            return text
+        rotary = [chunk.rotary() for chunk in chunks]
+        return torch.cat([text, torch.cat(rotary, 1).to(self.device)])[:, None]
 
     def _clear(self, chunks: Many[Chunk]) -> None:
         """Blocks that are begun and not filled: what lay there before may be no numbers, and
@@ -196,6 +216,25 @@ class TokenRunner:
 
     def _tensor(self, numbers: list[Any]) -> Tensor:
         return torch.tensor(numbers, device=self.device)
+
+
+def _segments(chunks: Many[Chunk]) -> list[Segment]:
+    """Where the chunks lie in a step, one behind the other."""
+    segments, start = [], 0
+    for chunk in chunks:
+        own = chunk.sequence
+        whole = own.images.spans(chunk.start, chunk.stop) if own.images is not None else ()
+        blocks = own.table.blocks
+        segments.append(Segment(start, chunk.length, chunk.start, blocks, own.adapter, whole))
+        start += chunk.length
+    return segments
+
+
+def _features(chunks: Many[Chunk]) -> tuple[Tensor, ...]:
+    """What is seen in the place of the step's image tokens, in their order; () for none."""
+    found = [chunk.features() for chunk in chunks]
+    columns = zip(*(own for own in found if own), strict=True)
+    return tuple(torch.cat(column) for column in columns)
 
 
 def _drawing(chunk: Chunk, segment: Segment) -> Iterable[int]:

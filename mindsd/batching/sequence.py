@@ -8,6 +8,8 @@ from typing import Any
 
 from mindsd.kvcache.table import BlockTable
 
+from .placeholders import Placeholders
+
 _numbers = itertools.count(1)
 
 
@@ -21,6 +23,7 @@ class Sequence:
         table: its blocks.
         draws: what draws its tokens (sampling); None where only its prompt is to be computed.
         adapter: name of the LoRA adapter it runs with.
+        images: of its prompt; None for a text.
         computed: tokens whose keys and values are written.
         reused: tokens that were found in the cache when it began.
         draft: tokens proposed to follow, to be verified in the next forward.
@@ -34,6 +37,7 @@ class Sequence:
     table: BlockTable
     draws: Any = None
     adapter: str | None = None
+    images: Placeholders | None = None
     computed: int = 0
     reused: int = 0
     draft: list[int] = field(default_factory=list)
@@ -56,6 +60,18 @@ class Sequence:
     def left(self) -> int:
         """Tokens to compute, before the draft."""
         return self.target - self.computed
+
+    @property
+    def names(self) -> list[int]:
+        """What its tokens are known by in the cache: their ids, or their image's content."""
+        if self.images is None:
+            return self.tokens
+        return [*self.images.names, *self.tokens[len(self.images.names) :]]
+
+    def whole(self, start: int, length: int) -> int:
+        """How many tokens from `start` on can be computed at once instead of `length`, that no
+        image is divided whose tokens see each other: fewer, or more where it is the first."""
+        return length if self.images is None else self.images.cut(start, start + length) - start
 
     def release(self) -> None:
         """Give all blocks back; what was computed may still be found by its hash."""

@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 
+import torch
+from torch import Tensor
+
 from mindsd.errors import RequestError
 from mindsd.kvcache.blocks import NoBlocks
 from mindsd.kvcache.table import Copy
@@ -83,6 +86,24 @@ class Chunk:
     def length(self) -> int:
         return self.stop - self.start
 
+    @property
+    def divisible(self) -> bool:
+        """Whether fewer tokens could be computed instead."""
+        half = self.length // 2
+        return 0 < half and self.sequence.whole(self.start, half) < self.length
+
+    def features(self) -> tuple[Tensor, ...]:
+        """What is seen in the place of those that stand for images; () for none."""
+        images = self.sequence.images
+        return () if images is None else images.between(self.start, self.stop)
+
+    def rotary(self) -> Tensor:
+        """int64 [3, length]: their positions in time, height and width (M-RoPE)."""
+        images = self.sequence.images
+        if images is None:
+            return torch.arange(self.start, self.stop).expand(3, -1)
+        return images.positions(self.start, self.stop)
+
     def tokens(self) -> list[int]:
         own = self.sequence
         return [*own.tokens[self.start : self.stop], *own.draft[: self.stop - len(own.tokens)]]
@@ -142,15 +163,15 @@ class _Plan:
             return
         oldest = ready[0]
         shortest = sorted(ready[1:], key=lambda own: (-own.priority, own.left, own.number))
-        self._prefill(oldest, -(-self._tokens // 2) if shortest else self._tokens)
+        self._prefill(oldest, -(-self._tokens // 2) if shortest else self._tokens, over=True)
         for own in shortest:
             self._prefill(own, self._tokens)
         first = next((chunk for chunk in self.chunks if chunk.sequence is oldest), None)
-        if first is not None and self._tokens and first.stop < oldest.target:
+        if first is not None and self._tokens > 0 and first.stop < oldest.target:
             self._take_back(first)  # what the short ones left is the oldest's, too
-            self._prefill(oldest, self._tokens)
+            self._prefill(oldest, self._tokens, over=True)
 
-    def _prefill(self, own: Sequence, most: int) -> None:
+    def _prefill(self, own: Sequence, most: int, *, over: bool = False) -> None:
         if self._tokens < 1 or self._places < 1:
             return
         begins = not own.table.holds_any
@@ -158,10 +179,10 @@ class _Plan:
         if begins:
             if own is not self._waiting[0] and not self._has_room(own):
                 return
-            found, copies = own.table.reuse(own.tokens)
+            found, copies = own.table.reuse(own.names)
             own.computed = min(found, own.target)
             own.reused = own.computed if not own.preempted else own.reused
-        if own.left and not self._add(own, min(own.left, most)) and begins:
+        if own.left and not self._add(own, min(own.left, most), over=over) and begins:
             own.release()
         else:
             self.copies += copies
@@ -173,22 +194,29 @@ class _Plan:
         running = sum(other.table.holds_any for other in self._waiting)
         return all(lane.pool.available >= wanted + running for lane in own.table.lanes)
 
-    def _add(self, own: Sequence, length: int) -> bool:
-        """Give it a place if there are blocks, or can be; whether it got one."""
-        length = min(length, self._tokens)
+    def _add(self, own: Sequence, length: int, *, over: bool = False) -> bool:
+        """Give it a place if there are blocks, or can be; whether it got one.
+
+        Args:
+            over: an image that cannot be divided may take more tokens than the budget has.
+        """
+        start = own.computed
+        length = own.whole(start, min(length, self._tokens))
         if length < 1 or self._places < 1 or own in self.refused:
             return False
-        start = own.computed
+        if length > self._tokens and not over:
+            return False
         while True:
             try:
                 self.copies += own.table.reserve(start, start + length)
                 break
             except NoBlocks:
                 if not self._make_room(own):
-                    if length == 1:
+                    smaller = own.whole(start, length // 2)
+                    if not 0 < smaller < length:
                         self._refuse(own)
                         return False
-                    length //= 2  # a window gives blocks back as it moves on
+                    length = smaller  # a window gives blocks back as it moves on
         draws = own.draws is not None and start + length >= own.target
         self.chunks.append(Chunk(own, start, start + length, draws))
         self._tokens -= length

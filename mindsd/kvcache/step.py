@@ -35,6 +35,7 @@ class Segment:
         past: how many tokens of the sequence are in the cache already.
         blocks: its block numbers in each lane.
         adapter: the LoRA adapter that it runs with; None for the model itself.
+        whole: (start, stop) positions of images whose tokens see each other, of those it has.
     """
 
     start: int
@@ -42,6 +43,7 @@ class Segment:
     past: int
     blocks: Sequence[Sequence[int]]
     adapter: str | None = None
+    whole: Sequence[tuple[int, int]] = ()
 
     @property
     def stop(self) -> int:

@@ -7,10 +7,16 @@ from pathlib import Path
 
 
 def embedded() -> dict[str, Path]:
-    """Name and folder of every embedded model."""
+    """Name and folder of every embedded image model."""
+    return _holding("model_index.json")
+
+
+def embedded_language() -> dict[str, Path]:
+    """Name and folder of every embedded language model, those that see among them."""
+    return _holding("config.json")
+
+
+def _holding(file: str) -> dict[str, Path]:
     root = Path(str(files("mindsd.assets")))
-    return {
-        folder.name: folder
-        for folder in sorted(root.glob("tiny-*"))
-        if (folder / "model_index.json").is_file()
-    }
+    folders = sorted(root.glob("tiny-*"))
+    return {folder.name: folder for folder in folders if (folder / file).is_file()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mindsd.errors import ModelError
+from mindsd.weights.defaults import CallDefaults, read_defaults
 from mindsd.weights.embedded import embedded
 from mindsd.weights.safe import check_files, read_object
 
@@ -24,12 +25,16 @@ class ModelFolder:
         path: where it lies.
         pipeline: the diffusers pipeline class that it names.
         components: component name -> (library, class).
+        absent: components that its index lists as null.
+        defaults: what its pipeline is called with where a request says nothing.
     """
 
     name: str
     path: Path
     pipeline: str
     components: dict[str, tuple[str, str]]
+    absent: tuple[str, ...]
+    defaults: CallDefaults
 
     @property
     def weight(self) -> int:
@@ -54,7 +59,14 @@ def find_model(model: str | Path) -> ModelFolder:
         raise ModelError(f"{path} has no {INDEX}: it is not a diffusers folder")
     index = read_object(path / INDEX)
     check_files(path)
-    return ModelFolder(path.resolve().name, path, _pipeline(path, index), _components(path, index))
+    return ModelFolder(
+        path.resolve().name,
+        path,
+        _pipeline(path, index),
+        _components(path, index),
+        tuple(sorted(name for name, entry in index.items() if entry == [None, None])),
+        read_defaults(path),
+    )
 
 
 def _pipeline(path: Path, index: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """What lies at a path or behind a name: a language model, checked to be whole and safe.
 
+It may also see: a vision-language model writes text after text and images.
+
 Nothing heavy is imported here; `mindsd.weights.loading` loads what this finds.
 """
 
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mindsd.errors import ModelError
-from mindsd.weights.embedded import embedded
+from mindsd.weights.embedded import embedded, embedded_language
 from mindsd.weights.folder import INDEX
 from mindsd.weights.gguf import check_gguf
 from mindsd.weights.gguf_language import check_language
@@ -26,7 +28,11 @@ VOCABULARIES = (
     *("spiece.model", "tekken.json"),
 )
 HEADS = ("ForCausalLM", "LMHeadModel", "ModelWithLMHead")  # how classes that write text are called
-SENSES = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "visual")
+SEEING = "ForConditionalGeneration"  # and how those that see are, if they have a vision_config
+EYES = "vision_config"
+OWN_EYES = ("vision_tower", "mm_vision_tower", "visual")  # only with the model's own code
+EARS = ("audio", "speech", "sound")  # part of the names of their entries
+ENCODER_DECODERS = ("t5", "mt5", "umt5", "t5gemma", "bart", "mbart")
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,14 @@ class LanguageFiles:
         gguf: name of the GGUF file in `folder` that holds all of it, or None for a folder of
             config.json, .safetensors and a tokenizer.
         kind: its architecture, as config.json or the GGUF file calls it ("llama", "qwen2").
+        sees: whether it reads images beside the text.
     """
 
     name: str
     folder: Path
     gguf: str | None
     kind: str
+    sees: bool = False
 
     @property
     def weight(self) -> int:
@@ -76,10 +84,12 @@ def find_language_model(model: str | Path) -> LanguageFiles:
             f"{name} is an image model, no language model; draw with it: "
             f"mindsd generate --model {name} PROMPT"
         )
+    known = embedded_language()
+    path = known.get(name, path)
     if not path.is_dir():
         raise ModelError(
             f"no language model {name!r}: it is no folder and no .gguf file, "
-            f"and the known names are: {', '.join(PACKAGES)}"
+            f"and the known names are: {', '.join([*PACKAGES, *known])}"
         )
     return _from_folder(path)
 
@@ -124,14 +134,17 @@ def _from_folder(path: Path) -> LanguageFiles:
             raise ModelError(f"{path} has weights but no {CONFIG}; copy the folder again")
         file = _only_gguf(path)
         return _from_gguf(file, file.stem)
-    kind = _check_config(path, read_object(path / CONFIG))
+    config = read_object(path / CONFIG)
+    kind, classes = _kind(path, config)
+    _check_senses(path, config, classes or kind)
+    sees = _sees(path, config, classes or kind)
     _check_weights(path)
     _check_tokenizer(path)
-    return LanguageFiles(path.resolve().name, path.resolve(), None, kind)
+    return LanguageFiles(path.resolve().name, path.resolve(), None, kind, sees)
 
 
-def _check_config(path: Path, config: dict[str, Any]) -> str:
-    """The model type of a configuration that describes a model which writes text after text."""
+def _kind(path: Path, config: dict[str, Any]) -> tuple[str, str]:
+    """The model type, and the names of the classes, which may be none."""
     kind, classes = config.get("model_type"), config.get("architectures") or []
     if "_class_name" in config:
         raise ModelError(
@@ -140,22 +153,49 @@ def _check_config(path: Path, config: dict[str, Any]) -> str:
         )
     if not isinstance(kind, str) or not isinstance(classes, list):
         raise ModelError(f"{path / CONFIG} names no model_type: it is no model of transformers")
-    named = ", ".join(map(str, classes)) or kind
-    if senses := [key for key in SENSES if config.get(key)]:
-        raise ModelError(
-            f"{path} holds {named}, which also reads images or sound ({senses[0]} in {CONFIG}); "
-            "only models of text alone are loaded"
-        )
-    if config.get("is_encoder_decoder") or kind == "t5":
+    return kind, ", ".join(map(str, classes))
+
+
+def _check_senses(path: Path, config: dict[str, Any], named: str) -> None:
+    """Refuse what takes more than text and images, or images by the model's own code."""
+    for key in (key for key, value in config.items() if value):
+        if key.endswith("_config") and any(ear in key for ear in EARS):
+            raise ModelError(
+                f"{path} holds {named}, which also hears ({key} in {CONFIG}); "
+                "only models of text, or of text and images, are loaded"
+            )
+        if key in OWN_EYES:
+            raise ModelError(
+                f"{path} holds {named}, which sees by its own code ({key} in {CONFIG}), which is "
+                "never run; take the folder that was converted for transformers (say, llava-hf)"
+            )
+
+
+def _sees(path: Path, config: dict[str, Any], named: str) -> bool:
+    """Whether a configuration describes a model which writes text after text and images.
+
+    Raises:
+        ModelError: it describes one that does not write text after text.
+    """
+    text = config.get("text_config")
+    parts = [config, text] if isinstance(text, dict) else [config]
+    if any(
+        part.get("is_encoder_decoder") or part.get("model_type") in ENCODER_DECODERS
+        for part in parts
+    ):
         raise ModelError(
             f"{path} holds {named}, an encoder and a decoder; a decoder alone is taken"
         )
-    if classes and not any(str(name).endswith(HEADS) for name in classes):
+    sees = bool(config.get(EYES))
+    ending = SEEING if sees else HEADS
+    classes = config.get("architectures") or []
+    if classes and not any(str(name).endswith(ending) for name in classes):
+        reason = "does not write text after images" if sees else "does not write text"
         raise ModelError(
-            f"{path} holds {named}, which does not write text; a causal language model is taken "
-            f"(a class whose name ends with {HEADS[0]})"
+            f"{path} holds {named}, which {reason}; a causal language model is taken (a class "
+            f"whose name ends with {HEADS[0]}, or with {SEEING} beside a {EYES})"
         )
-    return kind
+    return sees
 
 
 def _check_weights(path: Path) -> None:

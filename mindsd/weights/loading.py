@@ -15,6 +15,7 @@ import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     GgufConfig,
     PreTrainedModel,
@@ -24,6 +25,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
 )
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
@@ -69,7 +71,7 @@ def load_language_model(
         ModelError: transformers does not know the model, or the files do not belong together.
         OutOfMemory: it does not fit.
     """
-    with _quiet():
+    with quiet():
         try:
             load = _load_folder if files.gguf is None else _load_gguf
             model, tokenizer = load(files, dtype)
@@ -79,7 +81,7 @@ def load_language_model(
         except Exception as error:  # tokenizers raises the bare class for broken files
             if is_out_of_memory(error):
                 raise OutOfMemory(f"{files.path} does not fit in {device}'s memory") from error
-            raise ModelError(f"{files.path} cannot be loaded: {_first_line(error)}") from error
+            raise ModelError(f"{files.path} cannot be loaded: {first_line(error)}") from error
 
 
 def generation_defaults(
@@ -99,7 +101,8 @@ def _load_folder(files: LanguageFiles, dtype: torch.dtype) -> tuple[Any, Any]:
     _check_classes(files)
     config = AutoConfig.from_pretrained(folder, **SAFE)
     _check_causal(files, config)
-    found: Any = AutoModelForCausalLM.from_pretrained(
+    auto = AutoModelForImageTextToText if files.sees else AutoModelForCausalLM
+    found: Any = auto.from_pretrained(
         folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
     )
     model, told = found
@@ -156,10 +159,14 @@ def _check_classes(files: LanguageFiles) -> None:
 
 
 def _check_causal(files: LanguageFiles, config: Any) -> None:
-    encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (
-        encoder and not getattr(config, "is_decoder", False)
-    ):
+    if files.sees:
+        written = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        encoder = config.is_encoder_decoder or config.get_text_config().is_encoder_decoder
+    else:
+        written = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        decoder = getattr(config, "is_decoder", False)
+        encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not decoder
+    if not written or encoder:
         raise ModelError(
             f"{files.folder} holds a model of type {files.kind!r}, which does not write text; "
             "a causal language model is taken"
@@ -194,7 +201,7 @@ def _check_size(gguf: GgufFile, config: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No bars and no advice from transformers in here, and what was set before after it."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     bar = modeling_gguf_pytorch_utils.tqdm
@@ -225,6 +232,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its class's name."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

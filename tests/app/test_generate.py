@@ -1,6 +1,7 @@
 """Prompts become files, and what is told about it goes where it should."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from mindsd.app.png import read_record
 from mindsd.config import SPEEDS
 from mindsd.errors import OutputError
 from mindsd.pipelines.text_to_image import TextToImage
+from mindsd.weights.defaults import DEFAULTS
 
 SMALL = ("--steps", 2, "--size", "32x32", "--seed", 7)
 
@@ -60,6 +62,15 @@ def test_the_models_own_choices_are_recorded(mindsd, model, out):
     assert asked.scheduler == "DDIMScheduler" and asked.seed < 2**32
     assert (record.model, record.device, record.dtype) == ("thin-sd", "cpu", "float32")
     assert set(record.versions) == {"mindsd", "torch", "diffusers"}
+
+
+def test_the_folders_own_choices_are_recorded(mindsd, model, out, tmp_path):
+    own = shutil.copytree(model, tmp_path / "own")
+    (own / DEFAULTS).write_text('{"steps": 1, "guidance": 2.5, "options": {"eta": 0.5}}')
+    run = mindsd("generate", "a", "--model", own, "-o", out, "--quiet")
+    (record,) = records(run)
+    asked = record.parameters
+    assert (asked.steps, asked.guidance, asked.options) == (1, 2.5, {"eta": 0.5})
 
 
 def test_what_is_recorded_draws_the_same_image_again(generate):

@@ -42,6 +42,16 @@ def test_a_saved_folder_draws_what_the_pipeline_drew(family: str, tmp_path: Path
     assert distance(image, plain(case.pipe(), asked)) < TOLERANCE
 
 
+def test_a_pipeline_saved_without_a_part_is_loaded_without_it(tmp_path: Path):
+    """Stable Diffusion 3 is often kept without its T5, which diffusers then misses."""
+    whole: Any = CASES["sd3"].pipe()
+    whole.register_modules(text_encoder_3=None, tokenizer_3=None)
+    whole.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path, "cpu", "float32")
+    asked = CASES["sd3"].asked()[0]
+    assert distance(plain(loaded.pipe, asked), plain(whole, asked)) < TOLERANCE
+
+
 def test_dtype_and_device_are_those_asked(folder: Path):
     loaded = load_model(folder, "cpu", "bfloat16")
     pipe: Any = loaded.pipe

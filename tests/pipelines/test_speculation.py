@@ -83,7 +83,7 @@ def test_the_tokens_are_the_same_with_and_without(kind, options, tokenizer):
             counts = guessing.model.runner.counts
             if how is draft:
                 assert 0 < counts.accepted < counts.drafted
-    assert draft._runner is None and draft._users == 0
+    assert draft._runner is None and draft.shared.users == 0
 
 
 def test_lookup_saves_forwards_where_a_text_repeats(tokenizer):

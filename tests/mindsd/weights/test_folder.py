@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from mindsd.errors import ModelError
+from mindsd.weights.defaults import DEFAULTS, CallDefaults
 from mindsd.weights.embedded import embedded
 from mindsd.weights.folder import find_model
 
@@ -43,6 +44,16 @@ def test_a_whole_folder_is_described(folder):
         "unet": ("diffusers", "UNet2DConditionModel"),
         "scheduler": ("diffusers", "DDIMScheduler"),
     }
+    assert found.absent == ("safety_checker",)
+    assert found.defaults == CallDefaults()
+
+
+def test_its_defaults_are_checked_with_it(folder):
+    (folder / DEFAULTS).write_text('{"steps": 12}')
+    assert find_model(folder).defaults.steps == 12
+    (folder / DEFAULTS).write_text('{"steps": "many"}')
+    with pytest.raises(ModelError, match=f"{DEFAULTS}: steps must be a whole number"):
+        find_model(folder)
 
 
 def test_embedded_models_are_found_by_name():

@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from mindsd.errors import ModelError
-from mindsd.weights.language import find_language_model
+from mindsd.weights.language import SEEING, find_language_model
 from tests.zoo.tiny_llama import tiny_llama, tiny_tokenizer, write_gguf
+
+EYES = {"vision_config": {"a": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def tiny_file(path):
 def test_a_whole_folder_is_described(folder):
     found = find_language_model(folder)
     assert (found.name, found.gguf, found.kind) == ("model", None, "llama")
-    assert found.path == found.folder == folder.resolve()
+    assert found.path == found.folder == folder.resolve() and not found.sees
     assert found.weight == (folder / "model.safetensors").stat().st_size
 
 
@@ -159,15 +161,44 @@ def test_shards(folder):
         ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM, which does not write text"),
         ({"architectures": ["LlamaModel"]}, "LlamaModel, which does not write text"),
         ({"architectures": ["T5Model"], "is_encoder_decoder": True}, "an encoder and a decoder"),
+        ({"architectures": ["CLIPModel"], **EYES}, "CLIPModel, which does not write text after im"),
+        ({"architectures": ["LlavaForConditionalGeneration"]}, "which does not write text;"),
         (
-            {"architectures": ["LlavaForConditionalGeneration"], "vision_config": {"a": 1}},
-            "LlavaForConditionalGeneration, which also reads images or sound",
+            {"architectures": ["LlavaLlamaForCausalLM"], "mm_vision_tower": "clip"},
+            "LlavaLlamaForCausalLM, which sees by its own code .mm_vision_tower in config.json",
+        ),
+        (
+            {
+                "architectures": ["Gemma3nForConditionalGeneration"],
+                "audio_config": {"a": 1},
+                **EYES,
+            },
+            "Gemma3nForConditionalGeneration, which also hears .audio_config in config.json",
+        ),
+        (
+            {"text_config": {"model_type": "t5"}, "architectures": ["Blip2" + SEEING], **EYES},
+            "an encoder and a decoder",
         ),
     ],
 )
 def test_another_kind_of_model(folder, entries, message):
     change(folder / "config.json", **entries)
     refused(folder, message)
+
+
+@pytest.mark.parametrize("classes", [["LlavaForConditionalGeneration"], None])
+def test_a_model_that_sees(folder, classes):
+    deaf = {"audio_config": None, "audio_token_id": 5}  # of one that can hear, without its ears
+    change(folder / "config.json", model_type="llava", architectures=classes, **EYES, **deaf)
+    found = find_language_model(folder)
+    assert found.sees and found.kind == "llava"
+
+
+def test_embedded_models_by_name(folder, monkeypatch):
+    known = {"tiny-writer": folder}
+    monkeypatch.setattr("mindsd.weights.language.embedded_language", lambda: known)
+    assert find_language_model("tiny-writer").folder == folder.resolve()
+    refused("nowhere", "the known names are: smollm2, tiny-writer$")
 
 
 def test_an_adapter(folder):
@@ -183,3 +214,15 @@ def test_every_causal_class_of_transformers_passes_by_its_name():
     names = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     other = {name for name in names if not name.endswith((*HEADS, "ForConditionalGeneration"))}
     assert other == {"BertGenerationDecoder"}
+
+
+def test_classes_that_see_pass_by_their_name():
+    """All but those that hear, read proteins, or see in another way, and two for text alone."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    names = set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values())
+    assert {name for name in names if not name.endswith(SEEING)} == {
+        *("DiffusionGemmaForBlockDiffusion", "EvollaForProteinText2Text", "FuyuForCausalLM"),
+        *("GitForCausalLM", "IdeficsForVisionText2Text", "Mistral4ForCausalLM"),
+        *("NemotronH_Omni_Reasoning_V3", "VisionEncoderDecoderModel"),
+    }
