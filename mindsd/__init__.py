@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mindsd.pipelines.inpaint import Inpaint
     from mindsd.pipelines.text_generation import TextGeneration
     from mindsd.pipelines.text_to_image import TextToImage
+    from mindsd.pipelines.vision_chat import VisionChat
 
 __version__ = "0.1.0"
 
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 _FACE = {
     "TextToImage": "mindsd.pipelines.text_to_image",
     "TextGeneration": "mindsd.pipelines.text_generation",
+    "VisionChat": "mindsd.pipelines.vision_chat",
     "ImageToImage": "mindsd.pipelines.image_to_image",
     "Inpaint": "mindsd.pipelines.inpaint",
     "accelerate": "mindsd.pipelines.accelerate",
@@ -32,6 +34,7 @@ __all__ = [
     "MindsdError",
     "TextGeneration",
     "TextToImage",
+    "VisionChat",
     "accelerate",
 ]
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mindsd.batching.chunk import Chunk
 from mindsd.batching.counts import TokenCounts
 from mindsd.batching.sequence import Sequence
-from mindsd.batching.tokens import Chunk
 
 Draw = Callable[[Tensor, Many[Any]], Many[Any]]
 Went = dict[Sequence, list[Any] | Exception]

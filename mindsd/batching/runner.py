@@ -7,7 +7,7 @@ one forward; requests whose sequences came to something are resumed, the others 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 
 from mindsd.batching.advance import Went, advance
+from mindsd.batching.chunk import Chunk, pack
 from mindsd.batching.coroutine import Outcome
 from mindsd.batching.counts import TokenCounts
 from mindsd.batching.sequence import Sequence
-from mindsd.batching.tokens import Budget, Cap, Chunk, next_batch
+from mindsd.batching.tokens import Budget, Cap, next_batch
 from mindsd.device import is_out_of_memory
 from mindsd.errors import OutOfMemory, RequestError
 from mindsd.kvcache.pages import PageStore
-from mindsd.kvcache.step import Segment, Step, stepping
+from mindsd.kvcache.step import Step, stepping
 from mindsd.kvcache.table import Copy, Lane
 
 KIND = "language"
@@ -170,37 +171,16 @@ class TokenRunner:
     def _run(self, chunks: Many[Chunk]) -> Tensor:
         """The logits of all that draw, [R, V], behind each other."""
         self._clear(chunks)
-        segments = _segments(chunks)
-        step = Step(segments, self.pages, self.lanes, self.device)
-        ids = [token for chunk in chunks for token in chunk.tokens()]
-        wanted = [
-            place
-            for chunk, segment in zip(chunks, segments, strict=True)
-            for place in _drawing(chunk, segment)
-        ]
-        index = self._tensor(wanted or [len(ids) - 1])
-        seen = _features(chunks)
+        packed = pack(chunks, self.device, self.axes)
+        step = Step(packed.segments, self.pages, self.lanes, self.device)
+        seen = {"features": packed.features} if packed.features else {}
         with stepping(step):
-            logits = self.forward(
-                self._tensor([ids]),
-                self._positions(chunks),
-                index,
-                **({"features": seen} if seen else {}),
-            )
+            logits = self.forward(packed.ids, packed.positions, packed.index, **seen)
         if self.image_token is not None:
             logits[:, self.image_token] = -torch.inf
         self.counts.forwards += 1
-        self.counts.computed += len(ids)
+        self.counts.computed += packed.ids.shape[1]
         return logits
-
-    def _positions(self, chunks: Many[Chunk]) -> Tensor:
-        """[1, T], or [4, 1, T] for models that also count in time, height and width."""
-        places = [place for chunk in chunks for place in range(chunk.start, chunk.stop)]
-        text = self._tensor([places])
-        if self.axes == 1:
-            return text
-        rotary = [chunk.rotary() for chunk in chunks]
-        return torch.cat([text, torch.cat(rotary, 1).to(self.device)])[:, None]
 
     def _clear(self, chunks: Many[Chunk]) -> None:
         """Blocks that are begun and not filled: what lay there before may be no numbers, and
@@ -213,36 +193,6 @@ class TokenRunner:
                 if chunk.stop % size and chunk.start <= chunk.stop // size * size
             ]
             self.pages.clear(lane, begun)
-
-    def _tensor(self, numbers: list[Any]) -> Tensor:
-        return torch.tensor(numbers, device=self.device)
-
-
-def _segments(chunks: Many[Chunk]) -> list[Segment]:
-    """Where the chunks lie in a step, one behind the other."""
-    segments, start = [], 0
-    for chunk in chunks:
-        own = chunk.sequence
-        whole = own.images.spans(chunk.start, chunk.stop) if own.images is not None else ()
-        blocks = own.table.blocks
-        segments.append(Segment(start, chunk.length, chunk.start, blocks, own.adapter, whole))
-        start += chunk.length
-    return segments
-
-
-def _features(chunks: Many[Chunk]) -> tuple[Tensor, ...]:
-    """What is seen in the place of the step's image tokens, in their order; () for none."""
-    found = [chunk.features() for chunk in chunks]
-    columns = zip(*(own for own in found if own), strict=True)
-    return tuple(torch.cat(column) for column in columns)
-
-
-def _drawing(chunk: Chunk, segment: Segment) -> Iterable[int]:
-    """Places in the step whose logits are wanted: the last known token and the draft's."""
-    if not chunk.draws:
-        return ()
-    known = len(chunk.sequence.tokens) - chunk.start
-    return range(segment.start + known - 1, segment.stop)
 
 
 def _outcome(ask: Ask, went: Went) -> Outcome | None:

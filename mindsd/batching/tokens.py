@@ -14,13 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from mindsd.errors import RequestError
 from mindsd.kvcache.blocks import NoBlocks
 from mindsd.kvcache.table import Copy
 
+from .chunk import Chunk
 from .sequence import Sequence
 
 PATIENCE = 64  # forwards that go well before more tokens are tried again
@@ -66,47 +64,6 @@ class Cap:
         self.good += 1
         if self.tokens is not None and self.good >= PATIENCE:
             self.tokens, self.good = 2 * self.tokens, 0
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Tokens of one sequence in the next forward.
-
-    Attributes:
-        start, stop: their positions; beyond the sequence's own tokens is its draft.
-        draws: whether the last of them (and all of the draft) says which token comes next.
-    """
-
-    sequence: Sequence
-    start: int
-    stop: int
-    draws: bool
-
-    @property
-    def length(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def divisible(self) -> bool:
-        """Whether fewer tokens could be computed instead."""
-        half = self.length // 2
-        return 0 < half and self.sequence.whole(self.start, half) < self.length
-
-    def features(self) -> tuple[Tensor, ...]:
-        """What is seen in the place of those that stand for images; () for none."""
-        images = self.sequence.images
-        return () if images is None else images.between(self.start, self.stop)
-
-    def rotary(self) -> Tensor:
-        """int64 [3, length]: their positions in time, height and width (M-RoPE)."""
-        images = self.sequence.images
-        if images is None:
-            return torch.arange(self.start, self.stop).expand(3, -1)
-        return images.positions(self.start, self.stop)
-
-    def tokens(self) -> list[int]:
-        own = self.sequence
-        return [*own.tokens[self.start : self.stop], *own.draft[: self.stop - len(own.tokens)]]
 
 
 @dataclass
