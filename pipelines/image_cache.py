@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 from torch import Tensor
 
 from mindsd.errors import RequestError
+from mindsd.tokenmerge.visual import VisualMerge
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +21,11 @@ class SeenImage:
     Attributes:
         key: a hash of its content and of what changes how it is seen.
         text: what stands for it in a prompt.
-        tokens: how many placeholders of the text are left; fewer where image tokens were merged.
+        tokens: how many placeholders the text has.
         grid: [1, 3] int64, patches in time, height and width, for models that ask; else None.
-        features: [tokens, dim] of the tower's output and of deeper layers.
-        kept: which of the text's placeholders are left, int64 [tokens]; None for all.
+        features: of the placeholders that are left, [n, dim] of the tower's output and of deeper
+            layers.
+        kept: which of the placeholders are left where image tokens were merged; None for all.
     """
 
     key: bytes
@@ -30,11 +33,21 @@ class SeenImage:
     tokens: int
     grid: Tensor | None
     features: tuple[Tensor, ...]
-    kept: Tensor | None = None
+    kept: tuple[int, ...] | None = None
+
+    @property
+    def places(self) -> Sequence[int]:
+        """Which of the placeholders are left, ascending."""
+        return range(self.tokens) if self.kept is None else self.kept
 
     @property
     def bytes(self) -> int:
         return sum(own.nbytes for own in self.features)
+
+    def merged(self, merge: VisualMerge, key: bytes) -> SeenImage:
+        """The same with fewer tokens, known by another key."""
+        kept, features = merge.apply(self.features)
+        return replace(self, key=key, features=features, kept=tuple(kept.tolist()))
 
 
 class ImageCache:

@@ -29,6 +29,7 @@ from mindsd.pipelines.vision_tower import open_tower
 from mindsd.prepack import weight_bytes
 from mindsd.sampling.draw import draw
 from mindsd.sampling.grammar import GrammarCompiler
+from mindsd.tokenmerge.visual import VisualMerge
 from mindsd.weights.language import find_language_model
 from mindsd.weights.loading import GenerationDefaults, generation_defaults, load_language_model
 from mindsd.weights.processor import load_processor
@@ -109,11 +110,12 @@ class LanguageModel:
         known = [bound for bound in bounds if bound is not None]
         return min(known, default=None)
 
-    def look(self, tokens: Tokens) -> Callable[[], Placeholders] | None:
+    def look(self, tokens: Tokens, merge: VisualMerge | None) -> Callable[[], Placeholders] | None:
         """What a packed request calls to see the images of its prompt; None for a text."""
         if self.packed is None or self.vision is None or not tokens.images:
             return None
-        return self.vision.look(tokens.ids, tokens.images, self.packed.see_each_other)
+        each_other = self.packed.see_each_other
+        return partial(self.vision.look, tokens.full, tokens.images, merge, each_other)
 
     def own_inputs(self, tokens: Tokens) -> Callable[[], dict[str, Any]] | None:
         """What gives a plain request the model's own inputs; None for a text."""

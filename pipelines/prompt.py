@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mindsd.errors import RequestError
@@ -11,6 +11,7 @@ from mindsd.pipelines.messages import Message, read_messages
 from mindsd.pipelines.picture import Picture
 from mindsd.pipelines.reasoning import OPEN
 from mindsd.pipelines.vision import AnyImage, Vision
+from mindsd.tokenmerge.visual import VisualMerge
 
 Prompt = str | Sequence[Message] | Sequence[int]
 
@@ -24,6 +25,7 @@ class Tokens:
         chat: whether it is a chat, so that the answer may hold thoughts and calls.
         thinks: it ends inside the thoughts: the template has opened them.
         images: that it shows.
+        full: the tokens with all placeholders of its images, where some are merged.
         pictures, text: the same as people gave them, for models that read them by themselves.
     """
 
@@ -31,6 +33,7 @@ class Tokens:
     chat: bool = False
     thinks: bool = False
     images: tuple[AnyImage, ...] = ()
+    full: Sequence[int] = ()
     pictures: tuple[Picture, ...] = ()
     text: str = ""
 
@@ -49,6 +52,7 @@ def read_prompt(
     tools: Sequence[Mapping[str, Any]] | None = None,
     words: int | None = None,
     vision: Vision | None = None,
+    merge: VisualMerge | None = None,
 ) -> Tokens:
     """The tokens of a prompt.
 
@@ -61,6 +65,7 @@ def read_prompt(
         tools: in the OpenAI form, told to the model by its template.
         words: how many tokens the model knows, where its tokenizer knows more.
         vision: what reads the pictures of messages; None for a model of text alone.
+        merge: how many of their tokens are left; None for all.
 
     Raises:
         RequestError: it is none of these, is empty, or the model has no template for it.
@@ -85,9 +90,11 @@ def read_prompt(
         tokens = _chat(tokenizer, prompt, system, tools, vision)
     if not tokens.ids:
         raise RequestError("the prompt is empty; this model needs at least one token to go on from")
-    if vision is not None:
-        vision.check(tokens.ids, tokens.images)
-    return tokens
+    if vision is None:
+        return tokens
+    vision.check(tokens.ids, tokens.images)
+    left = vision.shrunk(tokens.ids, tokens.images, merge)
+    return replace(tokens, ids=left, full=tokens.ids)
 
 
 def _chat(tokenizer: Any, prompt: Any, system: Any, tools: Any, vision: Vision | None) -> Tokens:
@@ -97,7 +104,7 @@ def _chat(tokenizer: Any, prompt: Any, system: Any, tools: Any, vision: Vision |
     told = text if vision is None else vision.expanded(text, images)
     ids = _tokenized(tokenizer, told, special=False)
     thinks = text.rstrip().endswith(OPEN)
-    return Tokens(ids, True, thinks, tuple(images), tuple(pictures), text)
+    return Tokens(ids, True, thinks, tuple(images), pictures=tuple(pictures), text=text)
 
 
 def _tokenized(tokenizer: Any, text: str, *, special: bool) -> list[int]:

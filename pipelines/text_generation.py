@@ -18,9 +18,10 @@ from mindsd.pipelines.plain_text import answer_plainly
 from mindsd.pipelines.prompt import Prompt, read_prompt
 from mindsd.pipelines.speculation import Speculation, speculate
 from mindsd.pipelines.tools import parse_tools
-from mindsd.pipelines.wishes import constraint_of, fitted
+from mindsd.pipelines.wishes import constraint_of, fitted, merge_of
 from mindsd.request import Need, Piece, Request
 from mindsd.sampling.parameters import Sampling
+from mindsd.tokenmerge.visual import VisualMerge
 
 
 class TextGeneration:
@@ -104,6 +105,7 @@ class TextGeneration:
         priority: int = 0,
         salt: str = "",
         adapter: str | None = None,
+        image_merge: VisualMerge | float | None = None,
         **options: Any,
     ) -> Request:
         """Ask for the answers to one prompt; its request's result is a list of `TextResult`.
@@ -120,6 +122,8 @@ class TextGeneration:
             priority: higher goes first.
             salt: requests of other salts share no cache with it.
             adapter: the name of one that was added; None for the model itself.
+            image_merge: how many tokens of its pictures are merged before the model reads them,
+                a share like 0.5 or a `VisualMerge`; None for none.
             options: the fields of `Sampling` (max_tokens, temperature, top_p, n, seed, stop,
                 logprobs, ...), or one of json_schema, json_object, regex, choice, grammar.
 
@@ -135,9 +139,9 @@ class TextGeneration:
         tokenizer = self.model.tokenizer
         told = tools if known else None
         words = self.model.model.get_input_embeddings().weight.shape[0]
-        vision = self.model.vision
+        merge = merge_of(image_merge, self.model)
         how: dict[str, Any] = {"chat": chat, "system": system, "tools": told, "words": words}
-        tokens = read_prompt(tokenizer, prompt, vision=vision, **how)
+        tokens = read_prompt(tokenizer, prompt, vision=self.model.vision, merge=merge, **how)
         task = Task(
             tokens.ids,
             fitted(sampling, len(tokens.ids), self.model, said="max_tokens" in options),
@@ -149,7 +153,7 @@ class TextGeneration:
             chat=tokens.chat,
             thinks=tokens.thinks,
             tools=known,
-            look=self.model.look(tokens),
+            look=self.model.look(tokens, merge),
             own_inputs=self.model.own_inputs(tokens),
         )
         need = Need(rows=0, priority=priority, solo=self.model.packed is None)

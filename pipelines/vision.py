@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -12,13 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mindsd.batching.placeholders import Placeholders, Span, names_of
+from mindsd.batching.placeholders import Placeholders, names_of, runs
 from mindsd.errors import ModelError, RequestError
 from mindsd.pipelines.image_cache import ImageCache, SeenImage
 from mindsd.pipelines.picture import Picture, read_picture
 from mindsd.pipelines.vision_tower import PIXELS, VisionTower, sizes_of
+from mindsd.tokenmerge.visual import VisualMerge
 
 GRID = "image_grid_thw"
+KEY_BYTES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +80,19 @@ class Vision:
         key = _key(upright)
         return self.cache.find(key) or self._processed(key, upright)
 
-    def see(self, image: AnyImage) -> SeenImage:
-        """The features of a picture; inside a request, those of several are seen together."""
-        if isinstance(image, SeenImage):
-            return image
+    def see(self, image: AnyImage, merge: VisualMerge | None = None) -> SeenImage:
+        """The features of a picture; inside a request, those of several are seen together.
+
+        Args:
+            merge: how many of its tokens are left; None for all.
+        """
+        seen = image if isinstance(image, SeenImage) else self._seen(image)
+        if merge is None:
+            return seen
+        key = blake2b(image.key + str(merge).encode(), digest_size=KEY_BYTES).digest()
+        return self.cache.known(key) or self._kept(seen.merged(merge, key))
+
+    def _seen(self, image: ReadImage) -> SeenImage:
         found = self.cache.known(image.key)  # another request may have seen it meanwhile
         if found is not None:
             return found
@@ -95,7 +105,9 @@ class Vision:
                 f"the vision tower gave {len(features[0])} rows for a picture of {image.tokens} "
                 "tokens; its processor belongs to another model"
             )
-        seen = SeenImage(image.key, image.text, image.tokens, image.grid, features)
+        return self._kept(SeenImage(image.key, image.text, image.tokens, image.grid, features))
+
+    def _kept(self, seen: SeenImage) -> SeenImage:
         self.cache.keep(seen)
         return seen
 
@@ -125,26 +137,48 @@ class Vision:
                 f"pictures; token {self.token_id} cannot be said"
             )
 
+    def shrunk(
+        self, ids: Sequence[int], images: Sequence[AnyImage], merge: VisualMerge | None
+    ) -> list[int]:
+        """The prompt with as many placeholders as are left of its pictures."""
+        if merge is None:
+            return list(ids)
+        places = [place for place, id in enumerate(ids) if id == self.token_id]
+        gone, start = set(), 0
+        for image in images:
+            stop = start + image.tokens
+            gone |= set(places[start + merge.left(image.tokens) : stop])
+            start = stop
+        return [id for place, id in enumerate(ids) if place not in gone]
+
     def placeholders(
         self, ids: Sequence[int], images: Sequence[SeenImage], *, see_each_other: bool = False
     ) -> Placeholders:
         """Where in a prompt what is seen.
 
         Args:
+            ids: the prompt with all placeholders of its pictures, those that were merged as well.
             see_each_other: the tokens of a picture see all of it, not only what is before them.
         """
-        places = [place for place, id in enumerate(ids) if id == self.token_id]
-        names, start = list(ids), 0
+        names: list[int | None] = [None if id == self.token_id else id for id in ids]
+        places = [place for place, name in enumerate(names) if name is None]
+        start = 0
         for image in images:
-            own = places[start : start + image.tokens]
-            for place, name in zip(own, names_of(image.key, image.tokens), strict=True):
-                names[place] = name
+            own, left = places[start : start + image.tokens], image.places
+            for at, name in zip(left, names_of(image.key, len(left)), strict=True):
+                names[own[at]] = name
             start += image.tokens
+        stay = [place for place, name in enumerate(names) if name is not None]
+        rotary, delta = None, 0
+        if self.counts_axes:
+            full, delta = self._rotary(ids, images)
+            rotary, delta = full[:, stay], delta + len(ids) - len(stay)
+        seen = [at for at, place in enumerate(stay) if ids[place] == self.token_id]
         columns = zip(*(image.features for image in images), strict=True)
         features = tuple(torch.cat(column) for column in columns)
-        rotary, delta = self._rotary(ids, images) if self.counts_axes else (None, 0)
-        whole = tuple(runs(places)) if see_each_other else ()
-        return Placeholders(places, features, names, whole, rotary, delta)
+        whole = tuple(runs(seen)) if see_each_other else ()
+        left = [name for name in names if name is not None]
+        return Placeholders(seen, features, left, whole, rotary, delta)
 
     def own_inputs(self, text: str, pictures: Sequence[Picture], **how: Any) -> dict[str, Any]:
         """What the model's own `forward` and `generate` take of a text with pictures.
@@ -158,15 +192,14 @@ class Vision:
         return {name: own.to(device) for name, own in found.items() if isinstance(own, Tensor)}
 
     def look(
-        self, ids: Sequence[int], images: Sequence[AnyImage], see_each_other: bool
-    ) -> Callable[[], Placeholders]:
-        """What a request calls to see its pictures, once it runs."""
-        return partial(self._look, ids, images, see_each_other)
-
-    def _look(
-        self, ids: Sequence[int], images: Sequence[AnyImage], see_each_other: bool
+        self,
+        ids: Sequence[int],
+        images: Sequence[AnyImage],
+        merge: VisualMerge | None,
+        see_each_other: bool,
     ) -> Placeholders:
-        seen = [self.see(image) for image in images]
+        """What a request calls to see its pictures, once it runs; see `placeholders`."""
+        seen = [self.see(image, merge) for image in images]
         return self.placeholders(ids, seen, see_each_other=see_each_other)
 
     def _processed(self, key: bytes, picture: Image.Image) -> ReadImage:
@@ -194,16 +227,7 @@ class Vision:
         return found[:, 0], int(delta)
 
 
-def runs(places: Sequence[int]) -> Iterator[Span]:
-    """(start, stop) of neighbouring places."""
-    start = 0
-    for index in range(1, len(places) + 1):
-        if index == len(places) or places[index] != places[index - 1] + 1:
-            yield places[start], places[index - 1] + 1
-            start = index
-
-
 def _key(picture: Image.Image) -> bytes:
     """128 bits of a hash of the pixels: pictures of equal keys look equal."""
     shape = f"{picture.mode} {picture.size}\0".encode()
-    return blake2b(shape + picture.tobytes(), digest_size=16).digest()
+    return blake2b(shape + picture.tobytes(), digest_size=KEY_BYTES).digest()

@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 from PIL import Image
 
+from mindsd.batching.placeholders import runs
 from mindsd.errors import ModelError, RequestError
 from mindsd.pipelines.proof import Sample
-from mindsd.pipelines.vision import Vision, runs
+from mindsd.pipelines.vision import Vision
 
 SIZES = ((48, 32), (40, 56))  # pixels; two pictures in one prompt
 

@@ -11,6 +11,7 @@ from mindsd.pipelines.language_model import LanguageModel
 from mindsd.pipelines.tools import Tool, tool_constraint
 from mindsd.sampling.grammar import Constraint
 from mindsd.sampling.parameters import Sampling
+from mindsd.tokenmerge.visual import VisualMerge
 
 CONSTRAINTS = ("json_schema", "json_object", "regex", "choice", "grammar")
 PLAIN_ROOM = 1 << 20  # tokens, where a model names no bound
@@ -28,6 +29,20 @@ def constraint_of(options: dict[str, Any], tools: Sequence[Tool], choice: Any) -
     if call is not None and wished:
         raise RequestError(f"an answer that must call a tool cannot be of a {next(iter(wished))}")
     return call or (Constraint(**wished) if wished else None)
+
+
+def merge_of(wished: VisualMerge | float | None, model: LanguageModel) -> VisualMerge | None:
+    """How many image tokens are merged.
+
+    Raises:
+        RequestError: the share is out of range, or the model has none to merge.
+    """
+    if wished is None:
+        return None
+    if model.vision is None or model.packed is None:
+        why = model.why_plain or "it reads text alone"
+        raise RequestError(f"{model.name} has no image tokens to merge: {why}")
+    return wished if isinstance(wished, VisualMerge) else VisualMerge(wished)
 
 
 def fitted(sampling: Sampling, prompt: int, model: LanguageModel, *, said: bool) -> Sampling:

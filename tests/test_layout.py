@@ -74,6 +74,7 @@ def test_the_face_gives_what_it_names():
         "MindsdError",
         "TextGeneration",
         "TextToImage",
+        "VisionChat",
         "accelerate",
     ]
     assert all(hasattr(mindsd, name) for name in mindsd.__all__)

@@ -8,7 +8,7 @@ what  is  <img> <img> <img> <img>  left  of ...      tokens
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -85,6 +85,15 @@ def names_of(image: bytes, number: int) -> list[int]:
         negative numbers, for those of text tokens are not.
     """
     return [-1 - (_hashed(image, place) >> 1) for place in range(number)]
+
+
+def runs(places: Sequence[int]) -> Iterator[Span]:
+    """(start, stop) of neighbouring places."""
+    start = 0
+    for index in range(1, len(places) + 1):
+        if index == len(places) or places[index] != places[index - 1] + 1:
+            yield places[start], places[index - 1] + 1
+            start = index
 
 
 def _hashed(image: bytes, place: int) -> int:
