@@ -14,9 +14,10 @@ from mindsd.kvcache.blocks import BlockPool
 from mindsd.kvcache.step import present_step
 from mindsd.kvcache.table import Lane
 from mindsd.kvcache.view import PagedCache, windows
+from mindsd.patches import Patches
 from mindsd.pipelines.proof import TOLERANCES, Sample, prove, texts_alone
 from mindsd.pipelines.vision import Vision
-from mindsd.pipelines.vision_proof import pictures_alone, see_each_other
+from mindsd.pipelines.vision_proof import pictures_alone, seen
 from mindsd.prepack import Prepacked
 
 NEEDED = ("position_ids", "past_key_values")
@@ -57,6 +58,7 @@ class PackedModel:
         self._cache = PagedCache(model.config)
         texts = texts_alone(model, self.device)
         pictures = None if vision is None else pictures_alone(vision)
+        self._patches = None if vision is None else Patches(model)
         self._prepacked = Prepacked(model) if prepack else None
         self._attached: AttachedLanguage | None = None
         try:
@@ -115,17 +117,18 @@ class PackedModel:
             self._attached.remove()
         if self._prepacked is not None:
             self._prepacked.remove()
+        if self._patches is not None:
+            self._patches.remove()
 
-    def _proven(self, texts: list[Sample], pictures: list[Sample] | None) -> dict[str, int]:
+    def _proven(self, texts: list[Sample], pictures: Sample | None) -> dict[str, int]:
         """Bytes that a token takes in the cache, once packed and alone agree."""
         if self.vision is None or pictures is None:
             return self._prove(texts)
         try:
-            return self._prove([*texts, *pictures])
+            return self._prove([*texts, seen(self.vision, pictures)])
         except ModelError:  # the tokens of a picture may see each other, as in Gemma 3
             self.see_each_other = True
-            again = [see_each_other(sample) for sample in pictures]
-            return self._prove([*texts, *again])
+            return self._prove([*texts, seen(self.vision, pictures, see_each_other=True)])
 
     def _prove(self, samples: list[Sample]) -> dict[str, int]:
         name, tolerance = type(self.model).__name__, TOLERANCES.get(self.model.dtype, 1e-1)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from PIL import Image
 
-from mindsd.batching.placeholders import runs
 from mindsd.errors import ModelError, RequestError
+from mindsd.pipelines.picture import Picture
 from mindsd.pipelines.proof import Sample
 from mindsd.pipelines.vision import Vision
 
@@ -16,32 +16,44 @@ SIZES = ((48, 32), (40, 56))  # pixels; two pictures in one prompt
 
 
 @torch.inference_mode()
-def pictures_alone(vision: Vision) -> list[Sample]:
-    """A prompt with two pictures, read from left to right.
+def pictures_alone(vision: Vision) -> Sample:
+    """A prompt with two pictures, and the model's own logits of it.
 
     Raises:
         ModelError: the model does not see them as its processor gives them.
     """
-    pictures = [_gradient(*size) for size in SIZES]
-    text = f"this {vision.token} and {vision.token} what is it"
     try:
-        images = [vision.see(vision.read(own)) for own in pictures]
-        inputs = vision.own_inputs(text, pictures)
-        ids = inputs["input_ids"][0].tolist()
-        vision.check(ids, images)
+        inputs = vision.own_inputs(_text(vision), _pictures())
         logits = vision.model(**inputs, use_cache=False).logits[0].float()
-        return [Sample(ids, logits, vision.placeholders(ids, images))]
+        return Sample(inputs["input_ids"][0].tolist(), logits)
+    except RequestError as error:
+        raise ModelError(f"no picture can be shown to it: {error}") from error
+
+
+@torch.inference_mode()
+def seen(vision: Vision, sample: Sample, *, see_each_other: bool = False) -> Sample:
+    """The same with what the tower, as it is now, sees in the pictures.
+
+    Raises:
+        ModelError: it sees something else than its processor says.
+    """
+    try:
+        images = [vision.see(vision.read(own)) for own in _pictures()]
+        vision.check(sample.ids, images)
     except RequestError as error:
         raise ModelError(f"no picture can be shown to it: {error}") from error
     finally:
         vision.cache.clear()
+    placed = vision.placeholders(sample.ids, images, see_each_other=see_each_other)
+    return replace(sample, images=placed)
 
 
-def see_each_other(sample: Sample) -> Sample:
-    """The same, for a model whose pictures' tokens see all of their picture."""
-    assert sample.images is not None
-    whole = tuple(runs(sample.images.places))
-    return replace(sample, images=replace(sample.images, whole=whole))
+def _text(vision: Vision) -> str:
+    return f"this {vision.token} and {vision.token} what is it"
+
+
+def _pictures() -> list[Picture]:
+    return [_gradient(*size) for size in SIZES]
 
 
 def _gradient(width: int, height: int) -> Image.Image:

@@ -146,7 +146,8 @@ class TokenRunner:
         """Run chunks; where that fails, each by itself: the error is the culprit's alone.
 
         Writing the same keys and values again does no harm. Memory that runs out makes the next
-        forwards smaller.
+        forwards smaller; an image that cannot be divided may be what does not fit, so it is tried
+        by itself.
         """
         try:
             logits = self._run(chunks)
@@ -162,7 +163,8 @@ class TokenRunner:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self._cap.failed(sum(chunk.length for chunk in chunks))
-            return {}  # they are asked for again, in smaller forwards
+            if all(chunk.length == 1 or chunk.divisible for chunk in chunks):
+                return {}  # they are asked for again, in smaller forwards
         went: Went = {}
         for chunk in chunks:
             went |= self._attempt([chunk])

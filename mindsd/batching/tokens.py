@@ -56,8 +56,9 @@ class Cap:
         return budget if self.tokens is None else replace(budget, tokens=self.tokens)
 
     def failed(self, tokens: int) -> None:
-        """A forward of so many did not fit."""
-        self.tokens, self.good = max(1, tokens // 2), 0
+        """A forward of so many did not fit; more than the budget, where an image is over it."""
+        half = max(1, tokens // 2)
+        self.tokens, self.good = half if self.tokens is None else min(half, self.tokens), 0
 
     def went_well(self) -> None:
         """A forward did."""
