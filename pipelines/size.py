@@ -52,7 +52,19 @@ def sized(
         raise RequestError(
             f"{name} draws sizes divisible by {step}, not {width}x{height}; try {near}"
         )
+    most = largest_side(pipe)
+    if most is not None and max(width, height) > most:
+        raise RequestError(
+            f"{name} has places for {most}x{most} pixels at most, not {width}x{height}; ask for less"
+        )
     return replace(parameters, width=width, height=height)
+
+
+def largest_side(pipe: Any) -> int | None:
+    """Pixels of the longest side that a model has positions for (SD3); None for no bound."""
+    config = getattr(getattr(pipe, "transformer", None), "config", None)
+    places = getattr(config, "pos_embed_max_size", None)
+    return places * config.patch_size * _scale(pipe) if places and config is not None else None
 
 
 def native_size(pipe: Any) -> int:

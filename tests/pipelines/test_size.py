@@ -9,7 +9,7 @@ import pytest
 
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
-from mindsd.pipelines.size import native_size, size_step, sized
+from mindsd.pipelines.size import largest_side, native_size, size_step, sized
 from tests.zoo.cases import CASES
 
 
@@ -64,3 +64,15 @@ def test_a_size_that_the_pipeline_cannot_be_told_is_refused():
     assert sized(pipe, "own", ImageParameters("a cat", width=64)).height == 64
     with pytest.raises(RequestError, match="takes no size: it draws 64x64; leave the size out"):
         sized(pipe, "own", ImageParameters("a cat", width=128))
+
+
+def test_a_size_beyond_the_models_positions_is_refused():
+    pipe: Any = CASES["sd3"].pipe()
+    most = largest_side(pipe)
+    assert most is not None
+    config = pipe.transformer.config
+    assert most == config.pos_embed_max_size * config.patch_size * pipe.vae_scale_factor
+    assert size("sd3", width=most, height=most) == (most, most)
+    with pytest.raises(RequestError, match=f"{most}x{most} pixels at most"):
+        size("sd3", width=2 * most, height=most)
+    assert largest_side(CASES["sd"].pipe()) is None
