@@ -12,7 +12,7 @@ import diffusers
 import torch
 
 import mindsd
-from mindsd.errors import Cancelled, MindsdError, OutputError
+from mindsd.errors import Cancelled, OutputError
 from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.image import ImagePipeline
 from mindsd.pipelines.image_to_image import ImageToImage
@@ -23,6 +23,7 @@ from mindsd.pipelines.profile import Profile
 from mindsd.pipelines.text_to_image import TextToImage
 from mindsd.request import Done, Event, Failed, Notice, Preview, Request, follow
 
+from .error_line import one_line
 from .interrupt import Interrupt
 from .options import Order
 from .output import OutputFolder
@@ -165,14 +166,9 @@ def settle(
         "strength": default("strength"),
         "scheduler": type(scheduler).__name__ if fits else None,
     }
-    missing = {k: v for k, v in chosen.items() if v is not None and getattr(parameters, k) is None}
-    return replace(pipeline.complete(parameters, picture), **missing)
-
-
-def one_line(error: BaseException) -> str:
-    """An error as one line for people."""
-    words = " ".join(str(error).split())
-    return words if isinstance(error, MindsdError) else f"{type(error).__name__}: {words}"
+    whole = pipeline.complete(parameters, picture)
+    missing = {k: v for k, v in chosen.items() if v is not None and getattr(whole, k) is None}
+    return replace(whole, **missing)
 
 
 def _kind(order: Order) -> type[ImagePipeline]:

@@ -7,5 +7,10 @@
     python -m mindsd.assets.recipes.assemble --parts parts --out tiny-sd
     python -m mindsd.assets.recipes.evaluate --model tiny-sd
 
-The three that train take --minutes, --resume and --device.
+tiny-dit is made of the same parts, with a transformer in the denoiser's place:
+
+    python -m mindsd.assets.recipes.dit --out parts
+    python -m mindsd.assets.recipes.dit_assemble --parts parts --out tiny-dit
+
+Those that train take --minutes, --resume and --device.
 """

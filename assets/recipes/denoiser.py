@@ -12,6 +12,7 @@ backgrounds cannot be obeyed.
 # pyright: reportArgumentType=false, reportCallIssue=false
 
 import random
+from typing import NamedTuple
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -108,8 +109,17 @@ def corrupt(clean: Tensor, timesteps: Tensor, alphas: Tensor) -> tuple[Tensor, T
     return keep * clean + spoil * noise, keep * noise - spoil * clean
 
 
+class Batch(NamedTuple):
+    """Latents (batch, 4, 32, 32), captions (some are empty), loss weights of the cells, scenes."""
+
+    latents: Tensor
+    captions: list[str]
+    weights: Tensor
+    scenes: list[Scene]
+
+
 class Batches:
-    """Latents, captions and loss weights of random scenes: single objects first, then all tasks."""
+    """Random scenes: single objects first, then all tasks."""
 
     def __init__(self, latents: Tensor, scenes: list[Scene]) -> None:
         self.latents, self.scenes = latents, scenes
@@ -119,18 +129,16 @@ class Batches:
             for task in TASKS
         }
 
-    def draw(
-        self, number: int, progress: float, rng: random.Random
-    ) -> tuple[Tensor, list[str], Tensor]:
+    def draw(self, number: int, progress: float, rng: random.Random) -> Batch:
         pool = torch.arange(len(self.scenes))
         if progress < SINGLES_UNTIL:
             pool = torch.cat([self.by_task["single"], self.by_task["count"]])
         chosen = pool[torch.randint(0, len(pool), (number,))]
+        scenes = [self.scenes[i] for i in chosen.tolist()]
         captions = [
-            "" if rng.random() < SILENT_CAPTIONS else caption(self.scenes[i], rng)
-            for i in chosen.tolist()
+            "" if rng.random() < SILENT_CAPTIONS else caption(scene, rng) for scene in scenes
         ]
-        return self.latents[chosen].float(), captions, self.weights[chosen].float()
+        return Batch(self.latents[chosen].float(), captions, self.weights[chosen].float(), scenes)
 
 
 def train(options: TrainingOptions, channels: tuple[int, ...] = CHANNELS) -> None:
@@ -151,7 +159,7 @@ def train(options: TrainingOptions, channels: tuple[int, ...] = CHANNELS) -> Non
     run = Run("denoiser", options, unet, optimizer, AVERAGE_DECAY)
     rng = random.Random(run.seed)
     for progress in run:
-        latents, captions, weights = batches.draw(share, progress, rng)
+        latents, captions, weights, _ = batches.draw(share, progress, rng)
         with torch.no_grad():
             text = encoder(token_ids(tokenizer, captions).to(device))[0]
         timesteps = sample_timesteps(share).to(device)

@@ -12,11 +12,14 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
+
+from mindsd.weights.folder import find_model
 
 from .captions import caption
 from .checker import check
@@ -46,9 +49,14 @@ def held_out_scenes(number: int, task: str | None = None) -> list[Scene]:
 
 @torch.no_grad()
 def draw(
-    pipeline: StableDiffusionPipeline, scenes: list[Scene], steps: int, guidance: float
+    pipeline: Any, scenes: list[Scene], steps: int, guidance: float, **options: Any
 ) -> Iterator[np.ndarray]:
-    """Pictures of the scenes' plain captions, uint8 (128, 128, 3); scene i has seed i."""
+    """Pictures of the scenes' plain captions, uint8 (128, 128, 3); scene i has seed i.
+
+    Args:
+        pipeline: one of diffusers' text-to-image pipelines.
+        options: further arguments of its call.
+    """
     pipeline.set_progress_bar_config(disable=True)
     for start in range(0, len(scenes), BATCH):
         batch = scenes[start : start + BATCH]
@@ -59,6 +67,7 @@ def draw(
             guidance_scale=guidance,
             generator=generators,
             output_type="np",
+            **options,
         ).images
         yield from (np.asarray(pictures) * 255).round().astype(np.uint8)
 
@@ -98,19 +107,23 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--task", choices=TASKS, help="prompts of one task only")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--steps", type=int, help="the folder's own number, else 20")
+    parser.add_argument("--guidance", type=float, help="the folder's own, else 3")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write the scores here as well")
     parser.add_argument("--grid", type=Path, help="write a PNG of the pictures here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    pipeline = StableDiffusionPipeline.from_pretrained(options.model, dtype=torch.float32)
+    folder = find_model(options.model)
+    own, absent = folder.defaults, dict.fromkeys(folder.absent)
+    pipeline = DiffusionPipeline.from_pretrained(folder.path, dtype=torch.float32, **absent)
+    steps = options.steps or own.steps or 20
+    guidance = next(g for g in (options.guidance, own.guidance, 3.0) if g is not None)
     scenes = held_out_scenes(options.prompts, options.task)
-    pictures = list(draw(pipeline.to(options.device), scenes, options.steps, options.guidance))
+    pictures = list(draw(pipeline.to(options.device), scenes, steps, guidance, **own.options))
     table = score(scenes, pictures)
-    print(f"{options.steps} steps, guidance {options.guidance}\n\n{as_markdown(table)}")
+    print(f"{steps} steps, guidance {guidance}\n\n{as_markdown(table)}")
     if options.json:
         options.json.write_text(json.dumps(table, indent=1) + "\n")
     if options.grid:

@@ -8,7 +8,7 @@ import pytest
 
 from mindsd.assets.recipes.checker import is_at, read_picture, stand
 from mindsd.assets.recipes.descriptions import OPPOSITES, describe, groups, position, relation
-from mindsd.assets.recipes.questions import KINDS, Question, choose_questions, questions
+from mindsd.assets.recipes.questions import KINDS, SHARES, Question, choose_questions, questions
 from mindsd.assets.recipes.renderer import render
 from mindsd.assets.recipes.scenes import COUNTS, POSITIONS, RELATIONS, Scene, Thing, sample_scene
 from mindsd.assets.recipes.vlm_evaluate import as_scene
@@ -176,13 +176,20 @@ def test_wording_varies_and_plain_wording_does_not():
 
 
 @pytest.mark.parametrize("number", [1, 7, 12])
-def test_chosen_questions_are_of_many_kinds(number):
+def test_chosen_questions_differ(number):
     rng = random.Random(10)
     for _ in range(30):
         asked = choose_questions(sample_scene(rng), rng, number)
-        assert len(asked) == number == len({q.text for q in asked}) or number > 7
-        kinds = {q.kind for q in asked}
-        assert len(kinds) >= min(number, 7)
+        assert len(asked) == len(set(asked)) == number
+
+
+def test_kinds_are_chosen_by_their_shares():
+    rng = random.Random(12)
+    asked = [q.kind for _ in range(1500) for q in choose_questions(PAIR, rng, 1)]
+    assert set(asked) == set(KINDS) == set(SHARES)
+    for kind, share in SHARES.items():
+        expected = share / sum(SHARES.values())
+        assert abs(asked.count(kind) / len(asked) - expected) < 0.04
 
 
 def test_empty_places_share_no_word_with_the_taken_ones():
