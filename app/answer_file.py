@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from mindsd.errors import OutputError
 
-from .prompt_lines import Key
+Key = tuple[str, str | int]
 
-STARTS = (b'{"id": ', b'{"line": ')  # of every line
+
+@dataclass(frozen=True)
+class Form:
+    """How a command's answers look.
+
+    Attributes:
+        starts: the bytes that a line may begin with.
+        key: what a line is known by; None where it is no answer of the command.
+        retries: whether what has an error is tried again.
+    """
+
+    starts: tuple[bytes, ...]
+    key: Callable[[dict[str, Any]], Key | None]
+    retries: bool = False
 
 
 class AnswerFile:
@@ -18,15 +33,19 @@ class AnswerFile:
 
     A last line that was cut in half, by a kill or a full disk, is dropped.
 
+    Args:
+        form: of its lines.
+
     Attributes:
-        answered: keys of the lines that have an answer or an error.
+        answered: keys of what need not be done again.
 
     Raises:
         OutputError: it cannot be read or written, or holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: Form) -> None:
         self._path = path
+        self._form = form
         self.answered: set[Key] = set()
         try:
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # closed by __exit__
@@ -40,7 +59,7 @@ class AnswerFile:
             raise
 
     def add(self, answer: dict[str, Any]) -> None:
-        """Write one answer, whose first entry is its id or line.
+        """Write one answer of the form.
 
         Raises:
             OutputError: the disk is full, or the file went away.
@@ -62,39 +81,42 @@ class AnswerFile:
         whole, cut = 0, b""
         with open(self._path, "rb") as file:
             for number, raw in enumerate(file, 1):
-                key = _key_of(raw)
-                if key is not None and raw.endswith(b"\n"):
-                    self.answered.add(key)
+                if raw.endswith(b"\n") and self._take(raw):
                     whole += len(raw)
-                elif raw.endswith(b"\n") or not _is_ours(raw):
+                elif raw.endswith(b"\n") or not self._may_be_ours(raw):
                     said = f"line {number} of --output {self._path} is no answer of this command"
                     raise OutputError(f"{said}; choose another file")
                 else:
                     cut = raw
         if cut:
-            self._mend(whole, _key_of(cut))
+            self._mend(whole, cut)
 
-    def _mend(self, whole: int, key: Key | None) -> None:
+    def _take(self, raw: bytes) -> bool:
+        """Note what a line answers; whether it is one of the command's."""
+        told = _object(raw)
+        key = None if told is None else self._form.key(told)
+        if told is None or key is None:
+            return False
+        if not (self._form.retries and "error" in told):
+            self.answered.add(key)
+        return True
+
+    def _mend(self, whole: int, cut: bytes) -> None:
         """End the last line, or drop it where it was cut before its end."""
-        if key is None:
+        if self._take(cut):
+            self._file.write(b"\n")
+        else:
             self._file.truncate(whole)
-            return
-        self.answered.add(key)
-        self._file.write(b"\n")
+
+    def _may_be_ours(self, cut: bytes) -> bool:
+        """Whether it may be the beginning of a line that was cut: nothing else is ever dropped."""
+        return any(cut.startswith(start) or start.startswith(cut) for start in self._form.starts)
 
 
-def _is_ours(cut: bytes) -> bool:
-    """Whether it may be the beginning of a line that was cut: nothing else is ever dropped."""
-    return any(cut.startswith(start) or start.startswith(cut) for start in STARTS)
-
-
-def _key_of(raw: bytes) -> Key | None:
-    """What an answer is known by; None where it is none."""
+def _object(raw: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line; None where it is none."""
     try:
         told = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    for name in ("id", "line"):
-        if isinstance(told, dict) and isinstance(told.get(name), str | int):
-            return name, told[name]
-    return None
+    return told if isinstance(told, dict) else None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
 
 from .progress import describe_seconds
 
@@ -66,6 +68,10 @@ class BatchLines:
         self._last = time.perf_counter()
         print(text, file=sys.stderr, flush=True)
 
+    def answered(self, line: str) -> None:
+        """An answer, for stdout."""
+        print(line, flush=True)
+
     def doing(self, tally: BatchTally) -> None:
         """It went on."""
         if time.perf_counter() - self._last >= LINE_EVERY:
@@ -81,22 +87,29 @@ class LiveBatch(BatchLines):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._status = console.status("loading")
+        self._spinner = Spinner("dots", "loading", style="status.spinner")
+        self._live = Live(self._spinner, console=console, transient=True, redirect_stdout=False)
 
     def __enter__(self) -> Self:
-        self._status.start()
+        self._live.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._status.stop()
+        self._live.stop()
 
     def said(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def answered(self, line: str) -> None:
+        if sys.stdout.isatty():  # the same screen as the live line's: printed above it
+            self.said(line)
+        else:
+            super().answered(line)
+
     def doing(self, tally: BatchTally) -> None:
         if time.perf_counter() - self._last >= DRAWN_EVERY:
             self._last = time.perf_counter()
-            self._status.update(self._line(tally))
+            self._spinner.update(text=self._line(tally))
 
 
 def choose_batch_progress() -> BatchLines:

@@ -14,6 +14,7 @@ from mindsd.errors import MindsdError, ModelError, OutputError, RequestError
 from .commands.bench import bench
 from .commands.chat import chat
 from .commands.complete import complete
+from .commands.describe import describe
 from .commands.doctor import doctor
 from .commands.generate import generate
 from .commands.tune import tune
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(chat)
 app.command()(complete)
+app.command()(describe)
 app.command()(tune)
 app.command()(bench)
 app.command()(doctor)

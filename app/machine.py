@@ -15,7 +15,7 @@ import torch
 import mindsd
 from mindsd.device import KINDS, fast_dtype, find_device, why_absent
 from mindsd.errors import ModelError
-from mindsd.weights.embedded import embedded
+from mindsd.weights.embedded import embedded, embedded_language
 from mindsd.weights.language import PACKAGES, find_language_model
 
 LIBRARIES = ("torch", "diffusers", "transformers", "torch_npu", "xformers")
@@ -47,7 +47,8 @@ class Machine:
 
     Attributes:
         models: embedded image models and their folders.
-        language_models: known ones and their files; None for one that is not installed.
+        language_models: known ones and embedded ones, with their files or folders; None for one
+            that is not installed.
     """
 
     versions: dict[str, str | None]
@@ -79,7 +80,8 @@ def look() -> Machine:
         [_see(kind) for kind in KINDS],
         find_device().kind,
         {name: str(folder) for name, folder in embedded().items()},
-        {name: _language(name) for name in PACKAGES},
+        {name: _language(name) for name in PACKAGES}
+        | {name: str(folder) for name, folder in embedded_language().items()},
     )
 
 

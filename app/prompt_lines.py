@@ -10,7 +10,8 @@ from typing import Any
 
 from mindsd.errors import RequestError
 
-Key = tuple[str, str | int]  # "id" with the id of a line that has one, else "line" with its number
+from .answer_file import Form, Key
+
 MARK = b"\xef\xbb\xbf"  # which some editors put before UTF-8 text
 
 
@@ -20,7 +21,8 @@ class PromptLine:
 
     Attributes:
         number: counted from 1.
-        key: what its answer is known by.
+        key: what its answer is known by: "id" with its id, or "line" with its number where it has
+            none.
         prompt: a text, messages, or tokens.
         options: what else it says, for `TextGeneration.submit`.
         error: why it cannot be asked; None where it seems well.
@@ -123,6 +125,17 @@ def _checked(name: str, prompt: Any) -> Any:
         raise RequestError(f"a prompt is a text or tokens, got {type(prompt).__name__}")
     for message in prompt if name == "messages" else ():
         content = message.get("content") if isinstance(message, dict) else ""
-        if not isinstance(content, str):
-            raise RequestError(f"the content of a message is a text, got {content!r}")
+        if not isinstance(content, str | list):
+            said = "the content of a message is a text or a list of parts"
+            raise RequestError(f"{said}, got {content!r}")
     return prompt
+
+
+def _answer_key(told: dict[str, Any]) -> Key | None:
+    for name in ("id", "line"):
+        if isinstance(told.get(name), str | int):
+            return name, told[name]
+    return None
+
+
+ANSWERS = Form((b'{"id": ', b'{"line": '), _answer_key)

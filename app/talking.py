@@ -1,25 +1,23 @@
-"""A conversation with a model: lines in, answers out piece by piece.
+"""A conversation with a model: messages and pictures in, answers out piece by piece.
 
 Imports torch and transformers; the commands import this file when they run.
 """
 
 from __future__ import annotations
 
-import re
-import signal
-import sys
 from collections.abc import Callable
-from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
-from mindsd.errors import Cancelled, EngineClosed, MindsdError, RequestError
+from PIL import Image
+
+from mindsd.errors import Cancelled, RequestError
 from mindsd.pipelines.text_generation import TextGeneration
 from mindsd.request import Done, Event, Failed, Notice, Piece, Request
 
 from .conversation import Conversation
-from .interrupt import EXIT_CODE, Interrupt
-from .speech import Speech, is_terminal
+from .glance import Glance
+from .interrupt import Interrupt
+from .speech import Speech
 from .text_options import ChatOrder, check_text
 
 Note = Callable[[str], None]
@@ -47,6 +45,12 @@ class Talk:
 
     Args:
         note: tells people something beside the answers.
+
+    Attributes:
+        waiting: pictures that are shown with the next message.
+
+    Raises:
+        RequestError: the model cannot take the order's pictures.
     """
 
     def __init__(self, text: TextGeneration, order: ChatOrder, note: Note) -> None:
@@ -54,11 +58,39 @@ class Talk:
         self._options = {k: v for k, v in order.sampling.items() if k != "max_tokens"}
         self._note = note
         self._noted: set[str] = set()
-        tokenizer, room = text.model.tokenizer, text.model.room
-        self.conversation = Conversation(tokenizer, room, order.max_tokens, order.system)
+        model = text.model
+        glance = None if model.vision is None else Glance(model.vision)
+        self.conversation = Conversation(
+            model.tokenizer, model.room, order.max_tokens, order.system, glance
+        )
+        self.waiting: list[Image.Image] = []
+        for picture in order.pictures:
+            self.show(picture)
+
+    @property
+    def sees(self) -> bool:
+        """Whether pictures can be shown."""
+        return self.conversation.glance is not None
+
+    def show(self, picture: Image.Image) -> int:
+        """Show a picture with the next message; the tokens that it takes.
+
+        Raises:
+            RequestError: the model does not see, or cannot take this picture.
+        """
+        tokens = self.conversation.tokens_of(picture)
+        self.waiting.append(picture)
+        return tokens
+
+    def restart(self) -> None:
+        """Forget what was said and shown."""
+        self.conversation.restart()
+        self.waiting.clear()
 
     def answer(self, said: str, interrupt: Interrupt) -> None:
         """Stream the answer to this; a signal stops it, and what was said by then is kept.
+
+        The pictures that wait are shown with it, and go on waiting where no answer came.
 
         Raises:
             MindsdError: it failed; nothing of it is kept.
@@ -71,7 +103,7 @@ class Talk:
 
         interrupt.on_signal = stop
         check_text("message", said)
-        question = self.conversation.ask(said)
+        question = self.conversation.ask(said, self.waiting)
         if question.dropped:
             self._note(f"no room for all: the oldest {_counted(question.dropped)} forgotten")
         options: dict[str, Any] = self._options | {"max_tokens": question.max_tokens}
@@ -82,7 +114,8 @@ class Talk:
         last = self._shown(live[0], speech)
         if isinstance(last, Failed) and not isinstance(last.error, Cancelled):
             raise last.error
-        self.conversation.answered(said, speech.answer)
+        if self.conversation.answered(said, speech.answer, self.waiting):
+            self.waiting.clear()
         self._tell_end(last, speech)
 
     def _shown(self, request: Request, speech: Speech) -> Event | None:
@@ -110,52 +143,6 @@ class Talk:
             self._note(f"cut after {used} tokens; --max-tokens says how many an answer may have")
         elif not speech.answer.strip():
             self._note("the model said nothing")
-
-
-def converse(talk: Talk, note: Note) -> int:
-    """Converse on a terminal until the user leaves; the exit code."""
-    if is_terminal():
-        with suppress(ImportError):  # some Pythons have none; with it lines can be edited
-            import_module("readline")
-    note("/new starts over, /quit or Ctrl-D leaves, Ctrl-C stops an answer")
-    while (said := _asked()) is not None:
-        word = said.strip()
-        if word == "/quit":
-            return 0
-        if word == "/new":
-            talk.conversation.restart()
-            note("a new conversation")
-        elif re.fullmatch(r"/\w+", word):
-            note(f"there is no command {word}; there are /new and /quit")
-        elif word and not _answered(talk, said, note):
-            return EXIT_CODE
-    return 0
-
-
-def _asked() -> str | None:
-    """The next line, None at the end."""
-    try:
-        if is_terminal():
-            return input("> ")
-        print("> ", end="", file=sys.stderr, flush=True)
-        return input()
-    except EOFError:
-        print(file=sys.stderr)
-        return None
-    except UnicodeDecodeError:
-        return "\udcff"  # no text: refused where it is asked
-
-
-def _answered(talk: Talk, said: str, note: Note) -> bool:
-    """Answer one line; False where the program is to end. What fails does not end it."""
-    with Interrupt() as interrupt:
-        try:
-            talk.answer(said, interrupt)
-        except EngineClosed:
-            raise
-        except MindsdError as error:
-            note(" ".join(str(error).split()))
-    return interrupt.signal != signal.SIGTERM
 
 
 def _counted(exchanges: int) -> str:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mindsd.errors import OutputError, RequestError
+from mindsd.errors import ModelError, OutputError, RequestError
+from mindsd.pipelines.picture import read_picture
 from mindsd.sampling.parameters import Sampling
 from mindsd.weights.language import find_language_model
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+TALKS, SEES = "smollm2", "tiny-vlm"  # the default models of texts, and of pictures
 
 
 @dataclass(frozen=True)
@@ -21,17 +28,19 @@ class ChatOrder:
         model: a known name, a transformers folder or a GGUF file.
         system: said before everything, and never forgotten.
         sampling: fields of `Sampling` with their values.
+        images: picture files that are shown with the first message.
 
     Raises:
         RequestError, ModelError: what is wrong, in one sentence.
     """
 
     prompt: str | None = None
-    model: str = "smollm2"
+    model: str = TALKS
     system: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "auto"
+    images: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.prompt is not None and not self.prompt.strip():
@@ -39,7 +48,16 @@ class ChatOrder:
         for name, text in (("prompt", self.prompt), ("system message", self.system)):
             check_text(name, text or "")
         Sampling.parse(self.sampling)
-        find_language_model(self.model)
+        if self.images:
+            check_sees(self.model)
+        else:
+            find_language_model(self.model)
+        assert len(self.pictures) == len(self.images)
+
+    @cached_property
+    def pictures(self) -> list[Image.Image]:
+        """What the files hold, read once."""
+        return [read_picture(file) for file in self.images]
 
     @property
     def max_tokens(self) -> int:
@@ -64,7 +82,7 @@ class BatchOrder:
 
     input: Path
     output: Path
-    model: str = "smollm2"
+    model: str = TALKS
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     device: str = "auto"
@@ -74,7 +92,9 @@ class BatchOrder:
         if not self.input.is_file():
             found = "is no file" if self.input.exists() else "does not exist"
             raise RequestError(f"--input {self.input} {found}; name a file of JSON lines")
-        self._check_output()
+        check_output(self.output)
+        if self.output.exists() and self.output.samefile(self.input):
+            raise OutputError(f"--output {self.output} is the input; name another file")
         apart = ("system", "chat")
         said = {name: own for name, own in self.defaults.items() if name not in apart}
         Sampling.parse(said | {"seed": self.seed})
@@ -86,14 +106,32 @@ class BatchOrder:
         check_text("system message", system or "")
         find_language_model(self.model)
 
-    def _check_output(self) -> None:
-        if not self.output.parent.is_dir():
-            said = f"--output {self.output} is in a folder that does not exist"
-            raise OutputError(f"{said}; make {self.output.parent} first")
-        if self.output.exists() and not self.output.is_file():
-            raise OutputError(f"--output {self.output} is no file; name one")
-        if self.output.exists() and self.output.samefile(self.input):
-            raise OutputError(f"--output {self.output} is the input; name another file")
+
+def check_output(output: Path) -> None:
+    """See that a file may be there.
+
+    Raises:
+        OutputError: it may not.
+    """
+    if not output.parent.is_dir():
+        said = f"--output {output} is in a folder that does not exist"
+        raise OutputError(f"{said}; make {output.parent} first")
+    if output.exists() and not output.is_file():
+        raise OutputError(f"--output {output} is no file; name one")
+
+
+def check_sees(model: str) -> None:
+    """See that a model looks at pictures.
+
+    Raises:
+        ModelError: it does not, or is missing, incomplete or not safe to load.
+    """
+    files = find_language_model(model)
+    if not files.sees:
+        raise ModelError(
+            f"{files.name} reads text alone, it cannot look at pictures; "
+            f"take a model that sees: --model {SEES}"
+        )
 
 
 def check_text(name: str, text: str) -> None:

@@ -14,10 +14,11 @@ from mindsd.errors import RequestError
 
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
-from ..text_options import ChatOrder
+from ..text_options import SEES, TALKS, ChatOrder
 
 Text = str | None
 Whole = int | None
+Real = float | None
 
 
 def chat(
@@ -30,11 +31,27 @@ def chat(
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option("-m", "--model", help="smollm2, a transformers folder or a .gguf file.")
-    ] = "smollm2",
+        Text,
+        typer.Option(
+            "-m",
+            "--model",
+            help="smollm2, tiny-vlm, a transformers folder or a .gguf file. "
+            "(default: smollm2; tiny-vlm with --image)",
+        ),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            *("-i", "--image"),
+            metavar="PATH",
+            help="Picture to show with the first message; may be said again.",
+        ),
+    ] = None,
     system: Annotated[Text, typer.Option(help="What the model is told before all.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Of one answer.")] = 512,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.7,
+    temperature: Annotated[
+        Real, typer.Option(help="0 takes the likeliest token. (default: 0.7; 0 with --image)")
+    ] = None,
     top_p: Annotated[float, typer.Option(help="Only the likeliest tokens of this share.")] = 0.9,
     seed: Annotated[Whole, typer.Option(help="Makes answers repeatable. (default: any)")] = None,
     device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
@@ -42,16 +59,20 @@ def chat(
 ) -> None:
     """Talk with a language model; with a PROMPT or piped text, print one answer.
 
-    Answers go to stdout, everything else to stderr. /new starts over, /quit or Ctrl-D leaves,
-    Ctrl-C stops an answer.
+    Answers go to stdout, everything else to stderr. /image PATH shows a picture with the next
+    message, /new starts over, /quit or Ctrl-D leaves, Ctrl-C stops an answer.
     """
+    images = tuple(image or ())
+    model_default, warm = (SEES, 0.0) if images else (TALKS, 0.7)
+    sampling = {"temperature": warm if temperature is None else temperature, "top_p": top_p}
     order = ChatOrder(
         _one_prompt(prompt),
-        model,
+        model or model_default,
         system,
-        {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed},
+        {"max_tokens": max_tokens, "seed": seed, **sampling},
         device,
         dtype,
+        images,
     )
     raise typer.Exit(_run(order))
 
@@ -80,7 +101,8 @@ def _run(order: ChatOrder) -> int:
             began, name = time.perf_counter(), Path(order.model).resolve().name
             with console.status(f"loading {name}"):
                 with heavy_imports():
-                    from ..talking import Talk, converse, load
+                    from ..dialogue import converse
+                    from ..talking import Talk, load
                 text = load(order)
             with text:
                 note(f"loaded {text.model.name} in {time.perf_counter() - began:.1f} s")

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from ..answer_file import AnswerFile
+from ..batch import Batch
 from ..batch_progress import BatchLines, BatchTally, choose_batch_progress
-from ..interrupt import EXIT_CODE, Interrupt
+from ..batch_run import run_batch
+from ..interrupt import Interrupt
 from ..libraries import heavy_imports
-from ..prompt_lines import PromptLines
+from ..prompt_lines import ANSWERS, PromptLines
 from ..text_options import BatchOrder
 
 Text = str | None
@@ -56,8 +58,10 @@ def complete(
     """Answer each line of a file: {"prompt": "..."}, {"messages": [...]} or a text as JSON.
 
     A line may have an "id" and options of its own (max_tokens, temperature, seed, n, stop,
-    logprobs, json_schema, regex, choice, ...). Answers are added to the output as they come, in any
-    order; lines that it holds already are skipped, so the same command goes on where it stopped.
+    logprobs, json_schema, regex, choice, ...). A model that sees takes pictures as parts of a
+    message, {"type": "image", "image": "path"} or an image_url that holds the data. Answers are
+    added to the output as they come, in any order; lines that it holds already are skipped, so the
+    same command goes on where it stopped.
     """
     said = {
         "system": system,
@@ -70,7 +74,7 @@ def complete(
     }
     defaults = {name: value for name, value in said.items() if value is not None}
     order = BatchOrder(input, output, model, defaults, seed, device, dtype)
-    with choose_batch_progress() as progress, AnswerFile(output) as answers:
+    with choose_batch_progress() as progress, AnswerFile(output, ANSWERS) as answers:
         raise typer.Exit(_run(order, answers, progress))
 
 
@@ -78,22 +82,12 @@ def _run(order: BatchOrder, answers: AnswerFile, progress: BatchLines) -> int:
     """Answer and tell how it went; the exit code."""
     lines = PromptLines(order.input, frozenset(answers.answered))
     tally = BatchTally(*lines.count())
-    if tally.left:
-        with Interrupt() as interrupt:
-            try:
-                progress.said(f"loading {Path(order.model).resolve().name}")
-                with heavy_imports():
-                    from ..completing import Completing, load
-                with load(order) as text:
-                    interrupt.check()
-                    Completing(text, order, answers, tally, progress).run(lines, interrupt)
-            except KeyboardInterrupt:  # a signal while loading
-                tally.stopping = True
-            finally:
-                progress.__exit__()
-    if tally.stopping:
-        progress.said(f"cancelled: {tally}; the same command goes on from here")
-        return EXIT_CODE
-    where = f'; see "error" in {order.output}' if tally.failed else ""
-    progress.said(f"{tally}{where}")
-    return 1 if tally.failed else 0
+
+    def work(interrupt: Interrupt) -> None:
+        with heavy_imports():
+            from ..completing import Completing, load
+        with load(order) as text:
+            interrupt.check()
+            Batch(Completing(text, order, answers), tally, progress).run(lines, interrupt)
+
+    return run_batch(order.model, work, tally, progress, errors=f'see "error" in {order.output}')

@@ -24,7 +24,11 @@ GIB = 2**30
 def doctor(
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Load this language model and say how it runs here."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="Load this language model, seeing or not, and say how it runs here.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
 ) -> None:

@@ -50,6 +50,29 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def vision_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random SmolVLM with room for 512 tokens, 4 a picture, whose words are nonsense."""
+    from tests.zoo.vision import vision_case
+
+    folder, case = tmp_path_factory.mktemp("models") / "tiny-eyes", vision_case("smolvlm")
+    case.model.save_pretrained(folder)
+    case.processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Three picture files of other colours."""
+    from tests.zoo.vision import colours
+
+    files = [tmp_path / "pictures" / f"{name}.png" for name in "abc"]
+    files[0].parent.mkdir()
+    for number, file in enumerate(files):
+        colours(number, 24 + 8 * number, 16).save(file)
+    return files
+
+
 @pytest.fixture
 def mindsd(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     def run(*arguments: object) -> Run:

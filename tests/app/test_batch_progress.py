@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 
 import pytest
 from rich.console import Console
@@ -38,3 +39,15 @@ def test_a_live_line_goes_away(tally):
         live.doing(tally)
     text = screen.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     assert "note: [one] at a time" in text and "\x1b[?25h" in text
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_an_answer_goes_to_stdout(same, capsys, monkeypatch):
+    """On the screen of the live line it is printed above it."""
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80, legacy_windows=False)
+    with LiveBatch(screen) as live:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: same)
+        live.answered("a.png\ta star")
+    shown = screen.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert capsys.readouterr().out == ("" if same else "a.png\ta star\n")
+    assert ("a star" in shown) == same

@@ -7,14 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import pytest
 
+from mindsd.app import talking
 from mindsd.app.interrupt import Interrupt
 from mindsd.app.talking import Talk
 from mindsd.app.text_options import ChatOrder
+from mindsd.errors import RequestError
 from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.text_generation import TextGeneration
+from mindsd.pipelines.vision_chat import VisionChat, shown
+
+command = import_module("mindsd.app.commands.chat")  # app.commands.chat may be the function
 
 SHORT = ("--max-tokens", 8, "--seed", 5)
 
@@ -191,6 +197,84 @@ def test_the_second_turn_finds_the_first_in_the_cache(language_model, capsys, mo
             talk.answer("b", interrupt)
         first, second = (request.result()[0].usage for request in asked)
     assert first.cached == 0 and second.cached >= first.prompt // 8 * 8 > 0
+
+
+@pytest.fixture(scope="module")
+def eyes(vision_model):
+    with VisionChat.load(vision_model) as chat:
+        yield chat
+
+
+@pytest.fixture
+def seeing(mindsd, vision_model, eyes, monkeypatch):
+    """A chat with a model that sees, which is there already."""
+    monkeypatch.setattr(talking, "load", lambda order: TextGeneration(eyes.model))
+    return lambda *arguments: mindsd("chat", "-m", vision_model, "--max-tokens", 8, *arguments)
+
+
+def test_a_question_about_pictures(mindsd, vision_model, eyes, pictures):
+    asked = ("What is", "this?", "-i", pictures[0], "--image", pictures[1], "--max-tokens", 8)
+    run = mindsd("chat", "-m", vision_model, *asked)
+    expected = str(eyes.ask(pictures[:2], "What is this?", max_tokens=8))
+    assert run.code == 0
+    assert run.out == f"{expected}\n" != f"{eyes.ask(pictures[0], 'What is this?', max_tokens=8)}\n"
+
+
+def test_a_conversation_about_pictures(seeing, eyes, pictures, typed):
+    first, second, third = pictures
+    typed("a", f"/image '{second}'", f"/image {third}", "b", "c", "/image", "/image no.png", "/old")
+    run = seeing("-i", first)
+    said = [shown(first, "a"), shown([second, third], "b"), {"role": "user", "content": "c"}]
+    answers: list[str] = []
+    for number in range(3):
+        before = [{"role": "assistant", "content": answer} for answer in answers]
+        told = [one for pair in zip(said, before, strict=False) for one in pair] + [said[number]]
+        answers.append(str(eyes(told, max_tokens=8, temperature=0)))
+    assert run.code == 0 and run.out == "".join(f"{answer}\n" for answer in answers)
+    assert "(/image PATH shows a picture with the next message, /new" in run.err
+    assert "(1 picture is shown with the first message)" in run.err
+    assert "(32x16 pixels, 4 tokens: shown with the next message)" in run.err
+    assert "say which picture: /image PATH" in run.err
+    assert "there is no picture at no.png" in run.err and "there are /image PATH, /new" in run.err
+
+
+def test_pictures_wait_for_an_answer_and_new_forgets_them(seeing, pictures, typed):
+    typed("a " * 600, f"/image {pictures[1]}", "/new", "a " * 600)
+    err = seeing("-i", pictures[0]).err
+    assert "4 of them its pictures', and there is room for 512 with the answer" in err
+    assert err.count("(1 picture is shown with the next message; /new forgets all)") == 1
+    assert err.count("shorten it)") == 1
+
+
+def test_a_model_of_text_alone_is_shown_no_picture(mindsd, chat, language_model, pictures, typed):
+    run = chat("a", "-i", pictures[0])
+    assert run.code == 2 and len(run.err.splitlines()) == 1
+    assert "tiny-llama reads text alone, it cannot look at pictures; take a model" in run.err
+    typed(f"/image {pictures[0]}", "/old")
+    run = chat()
+    assert "/image" not in run.err.splitlines()[1] and "(this model reads text alone" in run.err
+    assert "there are /new and /quit" in run.err
+
+
+@pytest.mark.parametrize("asked", [("a",), ()])
+def test_a_picture_that_is_none(seeing, asked, tmp_path, typed):
+    typed()
+    (tmp_path / "a.png").write_bytes(b"GIF")
+    run = seeing("-i", tmp_path / "a.png", *asked)
+    assert run.code == 2 and "a.png cannot be read as a picture" in run.err
+
+
+def test_pictures_have_a_model_of_their_own(mindsd, pictures, monkeypatch):
+    chosen = []
+
+    def order(prompt, model, system, sampling, *more):
+        chosen.append((model, sampling["temperature"]))
+        raise RequestError("enough")
+
+    monkeypatch.setattr(command, "ChatOrder", order)
+    for more in ((), ("-i", "a.png"), ("-i", "a.png", "--temperature", 0.3, "-m", "own")):
+        assert mindsd("chat", "a", *more).code == 2
+    assert chosen == [("smollm2", 0.7), ("tiny-vlm", 0.0), ("own", 0.3)]
 
 
 def test_a_terminal(language_model):

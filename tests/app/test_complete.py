@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 
 import pytest
 
 from mindsd.app import completing
+from mindsd.app.completing import Completing
 from mindsd.pipelines.text_generation import TextGeneration
+from mindsd.pipelines.vision_chat import VisionChat
 
 
 def write(path, *lines):
@@ -96,7 +99,7 @@ def test_the_same_in_any_order_and_after_a_cut(complete, asked, out, monkeypatch
     assert len({answer["text"] for answer in whole.values()}) > 6
     lines = out.read_bytes().splitlines(keepends=True)
     out.write_bytes(b"".join(lines[:7]) + lines[7][:-9])
-    monkeypatch.setattr(completing, "IN_FLIGHT", 2)
+    monkeypatch.setattr(Completing, "in_flight", 2)
     run = complete("--seed", 40, "--max-tokens", 8)
     assert run.code == 0 and "5 done, 0 failed, 7 skipped" in run.err
     assert read(out) == whole
@@ -124,6 +127,31 @@ def test_going_on_with_texts(complete, asked, out):
     assert complete("--raw", "--max-tokens", 1).code == 0
     sizes = [read(out)["line", number]["usage"]["prompt_tokens"] for number in (1, 2)]
     assert sizes[0] < sizes[1]
+
+
+def test_pictures_in_messages(mindsd, asked, out, vision_model, pictures, monkeypatch):
+    def line(image):
+        parts = [image, {"type": "text", "text": "What is it?"}]
+        return {"messages": [{"role": "user", "content": parts}]}
+
+    url = f"data:image/png;base64,{b64encode(pictures[0].read_bytes()).decode()}"
+    forms = [
+        {"type": "image", "image": "a.png"},
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "image", "image": "no.png"},
+        {"type": "input_image", "image": url * 20},
+    ]
+    file = asked(*map(line, forms))
+    monkeypatch.chdir(pictures[0].parent)
+    how = ("--max-tokens", 6, "--temperature", 0)
+    run = mindsd("complete", "-i", file, "-o", out, "-m", vision_model, *how)
+    answers = read(out)
+    assert run.code == 1 and "2 done, 2 failed" in run.err
+    with VisionChat.load(vision_model) as chat:
+        expected = str(chat.ask(pictures[0], "What is it?", max_tokens=6))
+    assert answers["line", 1]["text"] == answers["line", 2]["text"] == expected
+    assert answers["line", 3]["error"] == "there is no picture at no.png"
+    assert "is a text or an image" in (said := answers["line", 4]["error"]) and len(said) <= 500
 
 
 @pytest.mark.parametrize(

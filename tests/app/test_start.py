@@ -20,6 +20,7 @@ HEAVY = {"torch", "diffusers", "transformers"}
         ["bench", "-h"],
         ["chat", "hello", "--model", "no-such"],
         ["complete", "--input", "no-such", "--output", "out"],
+        ["describe", "no-such.png", "--model", "no-such"],
     ],
 )
 def test_nothing_heavy_is_imported(arguments):
@@ -38,9 +39,8 @@ def test_version(mindsd):
 def test_help_names_the_commands(mindsd):
     run = mindsd("--help")
     assert run.code == 0
-    assert all(
-        name in run.out for name in ("generate", "chat", "complete", "tune", "bench", "doctor")
-    )
+    names = ("generate", "chat", "complete", "describe", "tune", "bench", "doctor")
+    assert all(name in run.out for name in names)
 
 
 def test_no_command_shows_the_help(mindsd):
