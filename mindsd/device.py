@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ import torch
 from mindsd.errors import RequestError
 
 KINDS = ("npu", "cuda", "cpu")
+NPU_CHIPS = ("910B", "910_93", "950")  # with all operators of attention and pages
+NPU_SMALL = "310P"
+OUT_OF_MEMORY = ("can't allocate memory", "NPU out of memory")
 CGROUP = Path("/sys/fs/cgroup")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SMALL_MODEL = 256 * 2**20  # bytes
@@ -74,11 +78,26 @@ def why_absent(kind: str) -> str | None:
     if kind == "npu":
         if importlib.util.find_spec("torch_npu") is None:
             return "torch_npu is not installed (pip install 'mindsd[npu]' on an Ascend machine)"
-        import torch_npu  # noqa: F401  # pyright: ignore[reportMissingImports]  # registers torch.npu
-
+        try:
+            importlib.import_module("torch_npu")  # registers torch.npu
+        except Exception as error:  # whatever a library that misses CANN raises
+            reason = f"{type(error).__name__}: {error}".split("\n")[0]
+            return f"torch_npu does not load ({reason}); is CANN's set_env.sh sourced?"
         if not torch.npu.is_available():  # type: ignore[attr-defined]
             return "torch_npu is installed but sees no NPU (is CANN's set_env.sh sourced?)"
     return None
+
+
+@lru_cache
+def npu_chip(index: int = 0) -> str:
+    """The family of an NPU, "910B", "910_93", "950" or "310P", else its whole name.
+
+    They have different operators; CANN says which they are by a name such as Ascend910B1.
+    """
+    name: str = torch.npu.get_device_name(index)  # type: ignore[attr-defined]
+    return next(
+        (chip for chip in (*NPU_CHIPS, NPU_SMALL) if name.startswith(f"Ascend{chip}")), name
+    )
 
 
 def _describe(kind: str) -> Device:
@@ -109,9 +128,9 @@ def fast_dtype(place: Device, weight: int, small: int = SMALL_MODEL) -> torch.dt
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this error says that memory ran out (a CPU's allocator says it in words only)."""
+    """Whether this error says that memory ran out (some allocators say it in words only)."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)
+    return known or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 @lru_cache(maxsize=1)

@@ -102,7 +102,7 @@ class ImageCache:
                 self._used -= gone.bytes
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Forget all of them, and how it served."""
         with self._lock:
             self._seen.clear()
-            self._used = 0
+            self._used = self.hits = self.misses = 0

@@ -74,6 +74,7 @@ class LanguageModel:
     _wraps: list[Wrap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.cache = self.cache.on(self.device)
         self.shared = SharedEngine(self.name, Engine, self._open, self._shut)
 
     @cached_property
@@ -136,6 +137,7 @@ class LanguageModel:
         return self._made(self.packed, -(-tokens // self.cache.block))
 
     def _open(self, engine: Engine) -> None:
+        self.why_plain = None
         try:
             roomy = self.device.free() > SPARE * weight_bytes(self.model)
             self.packed = aside(lambda: PackedModel(self.model, prepack=roomy, vision=self.vision))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from reprlib import repr as brief  # a picture in an error would be megabytes
 from typing import Any
 
 from mindsd.errors import RequestError
@@ -34,13 +35,13 @@ def read_messages(
     """
     given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if not isinstance(given, Sequence) or not given:
-        raise RequestError(f"a prompt is a text, messages or tokens, got {prompt!r}")
+        raise RequestError(f"a prompt is a text, messages or tokens, got {brief(prompt)}")
     pictures: list[Picture] = []
     messages = [_message(message, pictures, sees) for message in given]
     if system is None:
         return messages, pictures
     if not isinstance(system, str):
-        raise RequestError(f"a system message is a text, got {system!r}")
+        raise RequestError(f"a system message is a text, got {brief(system)}")
     if any(message["role"] in ("system", "developer") for message in messages):
         raise RequestError("the messages have a system message of their own; leave `system` out")
     first = {"role": "system", "content": [_said(system)] if sees else system}
@@ -50,7 +51,7 @@ def read_messages(
 def _message(message: Any, pictures: list[Picture], sees: bool) -> dict[str, Any]:
     if not isinstance(message, Mapping) or message.get("role") not in ROLES:
         raise RequestError(
-            f"a message is {{'role': {' | '.join(ROLES)}, 'content': text}}, got {message!r}"
+            f"a message is {{'role': {' | '.join(ROLES)}, 'content': text}}, got {brief(message)}"
         )
     content = message.get("content")
     if content is None and message.get("tool_calls"):  # an assistant that only calls
@@ -58,7 +59,9 @@ def _message(message: Any, pictures: list[Picture], sees: bool) -> dict[str, Any
     if isinstance(content, str):
         return dict(message) | {"content": [_said(content)] if sees else content}
     if not isinstance(content, Sequence) or not content:
-        raise RequestError(f"a message's content is a text or a list of parts, got {content!r}")
+        raise RequestError(
+            f"a message's content is a text or a list of parts, got {brief(content)}"
+        )
     parts = [_part(part, pictures, sees) for part in content]
     if sees:
         return dict(message) | {"content": parts}
@@ -72,10 +75,10 @@ def _said(text: str) -> dict[str, str]:
 def _part(part: Any, pictures: list[Picture], sees: bool) -> dict[str, str]:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind not in KINDS:
-        raise RequestError(f"a part of a message is a text or an image, got {part!r}")
+        raise RequestError(f"a part of a message is a text or an image, got {brief(part)}")
     if kind == "text":
         if not isinstance(part.get("text"), str):
-            raise RequestError(f"a text part holds a text, got {part.get('text')!r}")
+            raise RequestError(f"a text part holds a text, got {brief(part.get('text'))}")
         return _said(part["text"])
     if not sees:
         raise RequestError("this model reads text alone, no pictures; take one that sees: tiny-vlm")
@@ -86,7 +89,7 @@ def _part(part: Any, pictures: list[Picture], sees: bool) -> dict[str, str]:
 def _picture(part: Mapping[str, Any]) -> Picture:
     if part["type"] == "image":
         if not isinstance(part.get("image"), Picture):
-            raise RequestError(f"an image is a PIL image or a path, got {part.get('image')!r}")
+            raise RequestError(f"an image is a PIL image or a path, got {brief(part.get('image'))}")
         return part["image"]
     told = part.get("image_url")
     url = told.get("url") if isinstance(told, Mapping) else told

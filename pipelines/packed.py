@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from mindsd.attention.for_transformers import AttachedLanguage, attach_language
+from mindsd.attention.npu_fused import Fused, fuse
 from mindsd.device import is_out_of_memory
 from mindsd.errors import MindsdError, ModelError
 from mindsd.kvcache.blocks import BlockPool
@@ -61,7 +62,9 @@ class PackedModel:
         self._patches = None if vision is None else Patches(model)
         self._prepacked = Prepacked(model) if prepack else None
         self._attached: AttachedLanguage | None = None
+        self._fused: Fused | None = None
         try:
+            self._fused = fuse(model)
             self._attached = attach_language(model)
             self.token_bytes = self._proven(texts, pictures)
         except BaseException as error:
@@ -115,6 +118,8 @@ class PackedModel:
         """The model as it was."""
         if self._attached is not None:
             self._attached.remove()
+        if self._fused is not None:
+            self._fused.remove()
         if self._prepacked is not None:
             self._prepacked.remove()
         if self._patches is not None:

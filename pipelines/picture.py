@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mindsd.errors import RequestError
 
 Picture = Image.Image | str | Path | bytes
 MAX_PIXELS = 64 * 2**20
+DRAWINGS = ("EPS", "WMF")  # for which Pillow would start another program
 
 
 def read_picture(source: Picture) -> Image.Image:
-    """A picture as RGB, upright as its EXIF data says, transparent parts on white.
+    """A picture as RGB, upright as its EXIF data says, transparent parts on white; of several
+    frames the first.
 
     Args:
         source: a PIL image, a path, or what a file of a picture holds.
@@ -26,24 +28,19 @@ def read_picture(source: Picture) -> Image.Image:
     Raises:
         RequestError: there is no such file, it is no picture, is cut short or over 64 Mi pixels.
     """
-    if isinstance(source, Image.Image):
-        return _to_rgb(source)
-    file = BytesIO(source) if isinstance(source, bytes) else source
-    source = f"a picture of {len(source)} bytes" if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is lower
-            with Image.open(file) as opened:
-                _check_size(opened)
+            if isinstance(source, Image.Image):
+                return _to_rgb(source)
+            with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as opened:
                 return _to_rgb(opened)
-    except Image.DecompressionBombError as error:
-        raise RequestError(f"{source} is too large to open ({error})") from None
+    except (RequestError, MemoryError):
+        raise
     except FileNotFoundError:
         raise RequestError(f"there is no picture at {source}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, RequestError):
-            raise
-        raise RequestError(f"{source} cannot be read as a picture ({error})") from None
+    except Exception as error:  # decoders of broken files raise what they like
+        raise RequestError(_refusal(source, error)) from None
 
 
 def fit_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -79,14 +76,30 @@ def one_for_each(
     return [picture for picture in given for _ in range(images_per_prompt)]
 
 
-def _check_size(picture: Image.Image) -> None:
+def _refusal(source: Any, error: Exception) -> str:
+    named = source
+    if isinstance(source, bytes | Image.Image):
+        held = f"{len(source)} bytes" if isinstance(source, bytes) else "{}x{}".format(*source.size)
+        named = f"a picture of {held}"
+    if isinstance(error, UnidentifiedImageError):  # its own words name an object in memory
+        return f"{named} cannot be read as a picture (of no kind that is known)"
+    first = str(error).strip().split("\n")[0] or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{named} is too large to open ({first})"
+    return f"{named} cannot be read as a picture ({first})"
+
+
+def _check(picture: Image.Image) -> None:
+    """Before anything of it is decoded."""
+    if picture.format in DRAWINGS:
+        raise RequestError(f"a drawing of kind {picture.format} has no pixels; make it a PNG")
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise RequestError(f"a picture of {width}x{height} has over {MAX_PIXELS} pixels; shrink it")
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    _check_size(picture)
+    _check(picture)
     upright = _to_8_bits(ImageOps.exif_transpose(picture))
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         rgba = upright.convert("RGBA")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ from mindsd.sampling.drawing import Drawing
 def answer_plainly(request: Request, model: Any, task: Task) -> list[TextResult]:
     """All samples, one after the other; drawn by our sampler, so that seeds mean the same."""
     request.emit(Notice(f"{model.name} runs one request at a time: {model.why_plain}"))
+    inputs = _inputs(model.model, task)
+    task = replace(task, prompt=inputs["input_ids"][0].tolist())  # some processors add tokens
     seed = task.seed
     results = []
     for sample in range(task.sampling.n):
@@ -37,20 +40,29 @@ def answer_plainly(request: Request, model: Any, task: Task) -> list[TextResult]
         )
         table = BlockTable([Lane(BlockPool(1, 1))], root())  # it takes no block of it
         own = Answer(task, Tokens(list(task.prompt), len(task.prompt), table, draws), sample)
-        _generate(request, model.model, own, draws)
+        _generate(request, model, own, inputs, draws)
         results.append(own.result())
     return results
 
 
-def _generate(request: Request, model: Any, own: Answer, draws: Drawing) -> None:
-    follow = _Follow(request, own, draws)
-    ids = torch.tensor([own.task.prompt], device=model.device)
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if own.task.own_inputs is not None:
-        inputs = own.task.own_inputs()
+def _inputs(model: Any, task: Task) -> dict[str, Any]:
+    """What `generate` takes of the prompt."""
+    if task.own_inputs is not None:
+        return task.own_inputs()
+    ids = torch.tensor([task.prompt], device=model.device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _generate(
+    request: Request, loaded: Any, own: Answer, inputs: dict[str, Any], draws: Drawing
+) -> None:
+    model, vision, follow = loaded.model, loaded.vision, _Follow(request, own, draws)
     # None of the model's own wishes: how tokens are drawn is the request's.
     greedy = GenerationConfig(
-        do_sample=False, max_new_tokens=own.task.sampling.max_tokens, pad_token_id=0
+        do_sample=False,
+        max_new_tokens=own.task.sampling.max_tokens,
+        pad_token_id=0,
+        suppress_tokens=None if vision is None else [vision.token_id],  # it cannot be said
     )
     before, model.generation_config = model.generation_config, greedy
     try:

@@ -53,6 +53,7 @@ def read_prompt(
     words: int | None = None,
     vision: Vision | None = None,
     merge: VisualMerge | None = None,
+    salt: str = "",
 ) -> Tokens:
     """The tokens of a prompt.
 
@@ -66,6 +67,7 @@ def read_prompt(
         words: how many tokens the model knows, where its tokenizer knows more.
         vision: what reads the pictures of messages; None for a model of text alone.
         merge: how many of their tokens are left; None for all.
+        salt: pictures that were seen for others are seen again.
 
     Raises:
         RequestError: it is none of these, is empty, or the model has no template for it.
@@ -87,7 +89,7 @@ def read_prompt(
             raise RequestError(
                 "this model has no chat template: it only goes on with texts; give chat=False"
             )
-        tokens = _chat(tokenizer, prompt, system, tools, vision)
+        tokens = _chat(tokenizer, prompt, system, tools, vision, salt)
     if not tokens.ids:
         raise RequestError("the prompt is empty; this model needs at least one token to go on from")
     if vision is None:
@@ -97,10 +99,12 @@ def read_prompt(
     return replace(tokens, ids=left, full=tokens.ids)
 
 
-def _chat(tokenizer: Any, prompt: Any, system: Any, tools: Any, vision: Vision | None) -> Tokens:
+def _chat(
+    tokenizer: Any, prompt: Any, system: Any, tools: Any, vision: Vision | None, salt: str
+) -> Tokens:
     messages, pictures = read_messages(prompt, system, sees=vision is not None)
     text = _templated(tokenizer, messages, tools)
-    images = [] if vision is None else [vision.read(picture) for picture in pictures]
+    images = [] if vision is None else [vision.read(own, salt) for own in pictures]
     told = text if vision is None else vision.expanded(text, images)
     ids = _tokenized(tokenizer, told, special=False)
     thinks = text.rstrip().endswith(OPEN)

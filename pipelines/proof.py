@@ -24,6 +24,7 @@ from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.prefix import root
 from mindsd.kvcache.step import Segment, present_step
 from mindsd.kvcache.table import BlockTable, Lane
+from mindsd.pipelines.cache_options import BLOCKS
 
 LENGTHS = (13, 7, 18)  # tokens of the texts that are compared
 BLOCK, BUDGET = 4, 14  # tokens: blocks are divided, and prompts are computed in pieces
@@ -88,8 +89,10 @@ def prove(
         ModelError: they differ.
     """
     longest = max(len(sample.ids) for sample in samples)
-    own, lane_of = lanes(len(samples) * -(-longest // BLOCK), BLOCK)
-    pages = PageStore([lane.pool.total for lane in own], BLOCK, lane_of, "auto")
+    on_npu = "device" in runs and runs["device"].type == "npu"
+    size = BLOCKS["npu"] if on_npu else BLOCK  # its operators for pages take no others
+    own, lane_of = lanes(len(samples) * -(-longest // size), size)
+    pages = PageStore([lane.pool.total for lane in own], size, lane_of, "auto")
     recorder = Recorder(forward)
     runner = TokenRunner(recorder, _none, pages, own, budget=Budget(BUDGET), **runs)
     sequences = [

@@ -86,8 +86,8 @@ class SharedEngine:
             with suppress(Exception):  # how it ended is its own caller's business
                 request.result()
         with self._lock:
-            self._end()
             self._closing = False
+            self._end()
 
     def watch(self, request: Request) -> Request:
         """A request runs on this model: it must end before the model is as it was."""

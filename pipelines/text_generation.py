@@ -141,7 +141,8 @@ class TextGeneration:
         words = self.model.model.get_input_embeddings().weight.shape[0]
         merge = merge_of(image_merge, self.model)
         how: dict[str, Any] = {"chat": chat, "system": system, "tools": told, "words": words}
-        tokens = read_prompt(tokenizer, prompt, vision=self.model.vision, merge=merge, **how)
+        seeing = {"vision": self.model.vision, "merge": merge, "salt": salt}
+        tokens = read_prompt(tokenizer, prompt, **how, **seeing)
         task = Task(
             tokens.ids,
             fitted(sampling, len(tokens.ids), self.model, said="max_tokens" in options),

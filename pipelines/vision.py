@@ -70,14 +70,17 @@ class Vision:
         """Whether it counts in time, height and width (M-RoPE)."""
         return hasattr(self.model.base_model, "get_rope_index")
 
-    def read(self, picture: Picture) -> AnyImage:
+    def read(self, picture: Picture, salt: str = "") -> AnyImage:
         """A picture, seen before or ready for the tower.
+
+        Args:
+            salt: what was seen for others is not used.
 
         Raises:
             RequestError: it cannot be read, or the model's processor refuses it.
         """
         upright = read_picture(picture)
-        key = _key(upright)
+        key = _key(upright, salt)
         return self.cache.find(key) or self._processed(key, upright)
 
     def see(self, image: AnyImage, merge: VisualMerge | None = None) -> SeenImage:
@@ -227,7 +230,7 @@ class Vision:
         return found[:, 0], int(delta)
 
 
-def _key(picture: Image.Image) -> bytes:
+def _key(picture: Image.Image, salt: str) -> bytes:
     """128 bits of a hash of the pixels: pictures of equal keys look equal."""
-    shape = f"{picture.mode} {picture.size}\0".encode()
+    shape = f"{salt}\0{picture.mode} {picture.size}\0".encode()
     return blake2b(shape + picture.tobytes(), digest_size=KEY_BYTES).digest()

@@ -127,6 +127,6 @@ def sizes_of(inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
 
 def _rows(features: Any, rows: int) -> Tensor:
     """[B, n, dim] of one tensor, or of a list with a tensor for each picture."""
-    flat = [own.reshape(-1, own.shape[-1]) for own in features]
-    joined = torch.cat(flat)
+    listed = [features] if isinstance(features, Tensor) else features
+    joined = torch.cat([own.reshape(-1, own.shape[-1]) for own in listed])
     return joined.view(rows, -1, joined.shape[-1])

@@ -44,6 +44,7 @@ class Sequence:
     priority: int = 0
     number: int = field(default_factory=lambda: next(_numbers))
     preempted: int = 0
+    _names: list[int] = field(default_factory=list)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -66,7 +67,10 @@ class Sequence:
         """What its tokens are known by in the cache: their ids, or their image's content."""
         if self.images is None:
             return self.tokens
-        return [*self.images.names, *self.tokens[len(self.images.names) :]]
+        if not self._names:
+            self._names += self.images.names
+        self._names += self.tokens[len(self._names) :]
+        return self._names
 
     def whole(self, start: int, length: int) -> int:
         """How many tokens from `start` on can be computed at once instead of `length`, that no

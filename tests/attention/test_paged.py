@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -145,3 +147,113 @@ def test_neighbours_change_nothing():
     )
     own = PagedCall(call.query[:1], call.keys, call.values, alone, 0, sight, call.scale)
     assert (attend(own, default_registry())[0] - together[0]).abs().max() <= 1e-6
+
+
+def dense_with_pictures(call: PagedCall, rule) -> torch.Tensor:
+    """Written anew, token by token: who sees whom, softmax over it."""
+    rows = []
+    for segment in call.step.segments:
+        [blocks] = segment.blocks
+        slots = torch.tensor(
+            [b * SIZE + i if b != GONE else 0 for b in blocks for i in range(SIZE)]
+        )
+        k, v = (
+            torch.stack([page.data.flatten(1, 2)[:, slot] for slot in slots], 1).float()
+            for page in (call.keys, call.values)
+        )
+        for at in range(segment.past, segment.total):
+            seen = torch.tensor(
+                [bool(rule(torch.tensor(at), torch.tensor(key))) for key in range(segment.total)]
+            )
+            for start, stop in segment.whole:
+                if start <= at < stop:
+                    seen[at:stop] = True
+            q = call.query[segment.start + at - segment.past].float()
+            for head in range(HEADS):
+                own = head // (HEADS // KV_HEADS)
+                scores = (k[own, : segment.total] @ q[head]) * call.scale
+                weights = scores.masked_fill(~seen, -torch.inf).softmax(0)
+                rows.append(weights @ v[own, : segment.total])
+    return torch.stack(rows).view(len(call.query), HEADS, -1)
+
+
+def with_pictures(call: PagedCall, *pictures: Sequence[tuple[int, int]]) -> PagedCall:
+    """The same call, of segments with these pictures."""
+    segments = [
+        replace(segment, whole=tuple(own))
+        for segment, own in zip(call.step.segments, pictures, strict=True)
+    ]
+    return replace(call, step=replace(call.step, segments=segments, plans={}))
+
+
+RULES = {
+    "causal": (Sight(causal, causal=True), None),
+    "windowed": (Sight(windowed), 5),
+}
+# A picture in a chunk; the rest of one that begins in the cache; one token, the last of a picture;
+# a chunk with two; a text beside them.
+SHOWN = [(12, 0), (7, 6), (1, 8), (20, 3), (18, 7), (1, 9)]
+SHOWN_TABLES = [
+    [0, 1, 2],
+    [7, 3, 5, 20],
+    [9, 8, 21],
+    [10, 11, 12, 13, 14, 15],
+    [22, 23, 24, 25, 26, 27, 28],
+    [17, 16, 18],
+]
+PICTURES = [[(2, 11)], [(3, 12)], [(4, 9)], [(4, 9), (10, 22)], [], []]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_tokens_of_a_picture_see_all_of_it(rule):
+    sight, window = RULES[rule]
+    for wider in (0, 2):
+        call = made(SHOWN, SHOWN_TABLES, sight=sight, window=window, wider=wider)
+        call = with_pictures(call, *PICTURES)
+        expected = dense_with_pictures(call, sight.rule)
+        assert (attend(call, default_registry()) - expected).abs().max() <= 1e-5
+        assert (attend_slowly(call) - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_picture_changes_its_own_tokens_alone(rule):
+    sight, window = RULES[rule]
+    plain = made(SHOWN, SHOWN_TABLES, sight=sight, window=window)
+    found = attend(with_pictures(plain, *PICTURES), default_registry())
+    apart = (found - attend(plain, default_registry())).abs().amax((1, 2)) > 1e-6
+    changed = {
+        segment.start + at - segment.past
+        for segment, own in zip(plain.step.segments, PICTURES, strict=True)
+        for start, stop in own
+        for at in range(max(start, segment.past), stop - 1)  # the last saw all of it anyway
+    }
+    assert set(apart.nonzero().flatten().tolist()) == changed
+
+
+def test_a_picture_that_begins_in_the_cache_is_computed_as_if_all_of_it_were():
+    """Each layer by itself: the queries of the rest, over the same keys."""
+    sight, window = RULES["windowed"]
+    table = [[4, 2, 7, 1]]
+    whole = with_pictures(made([(14, 0)], table, sight=sight, window=window), [(2, 12)])
+    rest = with_pictures(made([(7, 7)], table, sight=sight, window=window), [(2, 12)])
+    rest = replace(rest, query=whole.query[7:])
+    found = attend(rest, default_registry())
+    assert (found - attend(whole, default_registry())[7:]).abs().max() <= 1e-6
+
+
+def test_what_a_window_gave_back_is_not_read_behind_a_picture():
+    tables = [[GONE, 11, 3, 12], [GONE, 5, 6, 7, 8, 9, 1, 2]]
+    call = made([(4, 10), (18, 9)], tables, sight=Sight(windowed), window=5)
+    call = with_pictures(call, [(5, 14)], [(2, 13), (15, 25)])
+    expected = dense_with_pictures(call, windowed)
+    assert (attend(call, default_registry()) - expected).abs().max() <= 1e-5
+    assert (attend_slowly(call) - expected).abs().max() <= 1e-5
+
+
+def test_pictures_with_softcap_sinks_and_in_int8_pages():
+    sinks = torch.randn(HEADS, generator=torch.Generator().manual_seed(2))
+    sight = Sight(causal, causal=True)
+    several: list[dict[str, Any]] = [{"softcap": 2.0}, {"sinks": sinks}, {"cache": "int8"}]
+    for more in several:
+        call = with_pictures(made(SHOWN, SHOWN_TABLES, sight=sight, **more), *PICTURES)
+        assert (attend(call, default_registry()) - attend_slowly(call)).abs().max() <= 1e-5

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from mindsd.batching.placeholders import Placeholders
 from mindsd.batching.runner import Ask, TokenRunner
 from mindsd.batching.sequence import Sequence
 from mindsd.batching.tokens import Budget
@@ -19,6 +20,7 @@ from mindsd.kvcache.step import present_step
 from mindsd.kvcache.table import BlockTable, Lane
 
 SIZE, WORDS = 4, 50
+IMAGE = 9  # the token that stands for images
 
 
 class Draws:
@@ -63,6 +65,15 @@ def sequence(runner: TokenRunner, tokens: list[int], draws: Any = None) -> Seque
     return Sequence(
         list(tokens), len(tokens), BlockTable(runner.lanes, root()), draws=draws or Draws()
     )
+
+
+def shown(runner: TokenRunner, tokens: list[int], seed: float = 0, **more: Any) -> Sequence:
+    """With an image at every `IMAGE`, whose features are the seed, the seed + 1, ..."""
+    own = sequence(runner, tokens)
+    places = [place for place, token in enumerate(tokens) if token == IMAGE]
+    features = (seed + torch.arange(float(len(places)))[:, None],)
+    own.images = Placeholders(places, features, [-id - 1 for id in tokens], **more)
+    return own
 
 
 def turn(runner: TokenRunner, *sequences: Sequence) -> list[Any]:
@@ -192,3 +203,155 @@ def test_what_lay_in_a_block_before_does_not_stay_in_it():
     turn(runner, other := sequence(runner, [5, 6]))
     block = other.table.blocks[0][0]
     assert keys.data[0, block, :, 0].tolist() == [5, 6, 0, 0]
+
+
+class Seeing:
+    """A forward that keeps what it was given; memory runs out above so many tokens."""
+
+    def __init__(self, most: int = 1000):
+        self.most = most
+        self.tokens: list[int] = []
+        self.positions: list[torch.Tensor] = []
+        self.features: list[list[float] | None] = []
+
+    def __call__(self, ids: torch.Tensor, positions: torch.Tensor, index: Any, **more: Any) -> Any:
+        self.tokens.append(ids.shape[1])
+        self.positions.append(positions)
+        seen = more.get("features")
+        self.features.append(None if seen is None else seen[0].flatten().tolist())
+        number = int((ids == IMAGE).sum())
+        assert (number == 0) == (seen is None) and (seen is None or len(seen[0]) == number)
+        if ids.shape[1] > self.most:
+            raise torch.OutOfMemoryError
+        return forward(ids, positions, index)
+
+
+def test_features_reach_the_forward_in_the_order_of_its_tokens():
+    seeing = Seeing()
+    runner = made(forward=seeing, image_token=IMAGE, budget=Budget(12))
+    first = shown(runner, [1, 9, 9, 9, 2], 100)
+    text = sequence(runner, [4, 5, 6])
+    second = shown(runner, [3, 9, 9, 4, 9, 9, 5, 6], 200)
+    for _ in range(3):
+        turn(runner, second, text, first)
+    assert sorted(sum((own or [] for own in seeing.features), [])) == [
+        *(100, 101, 102),
+        *(200, 201, 202, 203),
+    ]
+    assert seeing.features[0] == [100, 101, 102, 200, 201][: len(seeing.features[0] or [])]
+    assert seeing.features[-1] is None  # all decode
+    assert first.tokens[5] == 3 and text.tokens[3] == 7 and second.tokens[8] == 7
+
+
+@pytest.mark.parametrize("budget", [1, 2, 5, 64])
+def test_every_image_token_is_given_its_own_feature_once(budget):
+    seeing = Seeing()
+    runner = made(forward=seeing, image_token=IMAGE, budget=Budget(budget))
+    # Their first tokens differ: they share nothing.
+    owns = [shown(runner, [i, 9, 9, 9, 2, 9, 3], 100 * i, whole=((1, 4),)) for i in (1, 2)]
+    for _ in range(20):
+        turn(runner, *(own for own in owns if len(own.tokens) < 9))
+    found = sum((own or [] for own in seeing.features), [])
+    assert sorted(found) == [100, 101, 102, 103, 200, 201, 202, 203]
+    assert [value for value in found if value < 200] == [100, 101, 102, 103]
+
+
+def test_positions_of_four_axes():
+    seeing = Seeing()
+    runner = made(forward=seeing, image_token=IMAGE, axes=4)
+    rotary = torch.tensor([[0, 1, 1, 1, 3], [0, 1, 1, 1, 3], [0, 1, 2, 3, 3]])
+    own = shown(runner, [1, 9, 9, 9, 2], rotary=rotary, delta=-1)
+    text = sequence(runner, [5, 6])
+    turn(runner, own, text)
+    assert seeing.positions[0].shape == (4, 1, 7)
+    assert seeing.positions[0][:, 0].tolist() == [
+        [0, 1, 2, 3, 4, 0, 1],
+        [0, 1, 1, 1, 3, 0, 1],
+        [0, 1, 1, 1, 3, 0, 1],
+        [0, 1, 2, 3, 3, 0, 1],
+    ]
+    turn(runner, own, text)
+    assert seeing.positions[1][:, 0].tolist() == [[5, 2], [4, 2], [4, 2], [4, 2]]
+
+
+def test_an_image_token_is_never_drawn():
+    given = []
+
+    def watch(logits: torch.Tensor, rows: list[list[int]]) -> list[Any]:
+        given.append(logits)
+        return draw(logits, rows)
+
+    runner = made(image_token=IMAGE, draw=watch)
+    turn(runner, sequence(runner, [8]))
+    assert given[0][0, IMAGE] == -torch.inf
+    assert torch.isfinite(given[0]).sum() == WORDS - 1
+    runner = made(draw=watch)  # a model of text alone may say all of its tokens
+    turn(runner, sequence(runner, [8]))
+    assert torch.isfinite(given[1]).all()
+
+
+@pytest.mark.parametrize(("draft", "left"), [([4, 5, 9, 6], 2), ([9, 4], 0), ([4, 5], 2)])
+def test_a_draft_ends_before_an_image_token(draft, left):
+    class Guess:
+        def propose(self, sequences: Any) -> None:
+            for own in sequences:
+                own.draft = list(draft)
+
+    seeing = Seeing()
+    runner = made(forward=seeing, image_token=IMAGE, proposer=Guess())
+    own = sequence(runner, [1, 2])
+    turn(runner, own)
+    turn(runner, own)
+    assert seeing.tokens == [2, 1 + left] and runner.counts.drafted == left
+    assert own.tokens == [1, 2, 3, 4, 5, 6][: len(own.tokens)]
+
+
+def until_all_ended(runner: TokenRunner, *sequences: Sequence) -> dict[Sequence, Exception]:
+    """At most 200 turns, until each has ten tokens more, or an error."""
+    failed: dict[Sequence, Exception] = {}
+    for _ in range(200):
+        live = [own for own in sequences if own not in failed and len(own.tokens) < own.prompt + 10]
+        if not live:
+            return failed
+        for own, outcome in zip(live, turn(runner, *live), strict=True):
+            if outcome is not None and outcome.error is not None:
+                failed[own] = outcome.error
+                own.release()
+    raise AssertionError("a sequence went on for ever")
+
+
+def test_memory_that_runs_out_with_an_image_that_is_whole_is_its_error():
+    runner = made(forward=Seeing(most=6), image_token=IMAGE)
+    own = shown(runner, [1, *[9] * 8, 2], whole=((1, 9),))
+    failed = until_all_ended(runner, own)
+    assert isinstance(failed[own], OutOfMemory) and "8 tokens" in str(failed[own])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_memory_that_runs_out_with_an_image_beside_others_is_the_error_of_the_image(order):
+    """Half of such a forward is still the image: smaller budgets alone would never end it."""
+    runner = made(blocks=64, forward=Seeing(most=6), image_token=IMAGE)
+    texts = [sequence(runner, [20 + i, 30 + i]) for i in range(2)]
+    image = shown(runner, [1, *[9] * 8, 15], whole=((1, 9),))
+    image.number *= order  # the youngest, then the oldest of all
+    failed = until_all_ended(runner, *texts, image)
+    assert set(failed) == {image} and isinstance(failed[image], OutOfMemory)
+    assert [own.tokens[-1] for own in texts] == [40, 41]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_image_that_fits_alone_goes_alone(order):
+    runner = made(blocks=64, forward=Seeing(most=9), image_token=IMAGE)
+    texts = [sequence(runner, [20 + i, 30 + i]) for i in range(3)]
+    image = shown(runner, [1, *[9] * 8, 15], whole=((1, 9),))
+    image.number *= order
+    assert until_all_ended(runner, *texts, image) == {}
+    assert image.tokens[-1] == 25 and keys_of(runner, image)[:9] == [1, *[9] * 8]
+
+
+def test_memory_that_ran_out_never_makes_forwards_larger():
+    """An image may be far over a budget that is small already."""
+    runner = made(blocks=64, forward=Seeing(most=3), image_token=IMAGE, budget=Budget(64))
+    runner._cap.failed(4)
+    runner._cap.failed(40)
+    assert runner._cap.of(runner.budget).tokens == 2
