@@ -1,9 +1,10 @@
 # `make image` draws a first picture, `make chat` talks with a small language model, `make test` runs
-# the whole suite; all make .venv when needed.
+# the whole suite; all make .venv when needed. `make npu` tests the NPU's paths without an NPU.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP_NPU = $(subst .venv,.venv-npu,$(PIP)) -c constraints-npu.txt
 
-.PHONY: image chat test lint clean
+.PHONY: image chat test npu lint clean
 
 image: .venv/user
 	.venv/bin/mindsd generate "a red circle above a blue square" --seed 7 -o out
@@ -13,6 +14,11 @@ chat: .venv/chat
 
 test: .venv/dev
 	.venv/bin/python -m pytest -q
+
+# The NPU's paths on a simulated NPU: the real torch_npu over a stand-in for CANN. It has a virtual
+# environment of its own, for torch_npu changes `import torch` for everybody.
+npu: .venv-npu/ready
+	TORCH_DEVICE_BACKEND_AUTOLOAD=0 .venv-npu/bin/python -m pytest -q tests/npu/device
 
 lint: .venv/dev
 	.venv/bin/ruff check .
@@ -35,5 +41,13 @@ lint: .venv/dev
 	$(PIP) -e ".[dev]"
 	@touch $@
 
+.venv-npu/ready: pyproject.toml constraints.txt constraints-npu.txt
+	test -x .venv-npu/bin/python || $(PYTHON) -m venv .venv-npu
+	@echo "installing mindsd, torch and torch_npu into .venv-npu (some minutes the first time)"
+	echo '*' > .venv-npu/.gitignore
+	$(PIP_NPU) -e . pytest pyyaml
+	$(PIP_NPU) --no-deps torch-npu
+	@touch $@
+
 clean:
-	rm -rf .venv out
+	rm -rf .venv .venv-npu out

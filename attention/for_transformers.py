@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from transformers.masking_utils import (
     ALL_MASK_ATTENTION_FUNCTIONS,
     AttentionMaskInterface,
     causal_mask_function,
+    sliding_window_causal_mask_function,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
@@ -109,8 +111,24 @@ def _mask(before: str, *args: Any, **kwargs: Any) -> Tensor | None:
         return ALL_MASK_ATTENTION_FUNCTIONS[before](*args, **kwargs)
     function = kwargs.get("mask_function", causal_mask_function)
     rule: Any = torch.empty(0).as_subclass(Rule)
-    rule.sight = Sight(_asked(function), causal=function is causal_mask_function)
+    window = kwargs.get("local_size")
+    windowed = window is not None and _same(function, sliding_window_causal_mask_function(window))
+    causal = function is causal_mask_function
+    rule.sight = Sight(_asked(function), causal, window if windowed else None)
     return rule
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two functions are the same code over the same constants: transformers makes its
+    rules anew in every forward, as functions in functions."""
+    if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        return all(map(_same, one, other))
+    if not isinstance(one, FunctionType) or not isinstance(other, FunctionType):
+        return type(one) is type(other) is int and one == other
+    if one is other:
+        return True
+    cells = [[cell.cell_contents for cell in own.__closure__ or ()] for own in (one, other)]
+    return one.__code__ is other.__code__ and _same(*map(tuple, cells))
 
 
 def _asked(function: Callable[..., Any]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -152,8 +170,7 @@ def _paged(
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
     lane = step.pages.lane_of[layer]
     keys, values = step.pages.of(layer, step.next_call(layer), k, v)
-    keys.write(step.slots[lane], k)
-    values.write(step.slots[lane], v)
+    keys.write_both(values, step.slots[lane], k, v)
     sight = _sight(step, attention_mask, sliding_window)
     scale = default_scale(q.shape[-1]) if scaling is None else scaling
     call = PagedCall(q, keys, values, step, lane, sight, scale, softcap, s_aux)
@@ -170,4 +187,4 @@ def _sight(step: Step, mask: Tensor | None, window: int | None) -> Sight:
         seen = keys <= queries
         return seen if window is None else seen & (keys > queries - window)
 
-    return step.plan(("sight", window), lambda: Sight(rule, causal=window is None))
+    return step.plan(("sight", window), lambda: Sight(rule, window is None, window))

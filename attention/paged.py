@@ -1,6 +1,7 @@
 """Attention of packed sequences over pages of keys and values.
 
-Long segments (chunks of prompts) are asked one by one, as calls like any other (contract.py). Short
+Where a device has an operator for pages (registry.py), it answers for all but pictures. Elsewhere
+long segments (chunks of prompts) are asked one by one, as calls like any other (contract.py). Short
 ones are far too many for that: they are a few batches (paged_rows.py).
 """
 
@@ -26,10 +27,19 @@ SHORT = 16  # tokens of a segment that still joins a batch
 def attend(call: PagedCall, registry: Registry) -> Tensor:
     """[T, H, Dv] in the query's dtype."""
     segments = call.step.segments
+    # Plain pages are nobody's but ours, and a single token is all overhead: no question is asked.
+    backend = None if type(call.keys) is Pages else registry.choose_paged(call)
+    if backend is not None and (texts := [own for own in segments if not own.whole]):
+        out = backend.run(call, texts)
+        return _fill(out, call, [own for own in segments if own.whole], registry)
     if len(segments) == 1 and segments[0].length == 1 and call.sight.causal and call.plain:
         return _single(call, segments[0])
     heads, dim = call.query.shape[1], call.values.data.shape[-1]
-    out = call.query.new_empty(call.query.shape[0], heads, dim)
+    return _fill(call.query.new_empty(call.query.shape[0], heads, dim), call, segments, registry)
+
+
+def _fill(out: Tensor, call: PagedCall, segments: Sequence[Segment], registry: Registry) -> Tensor:
+    """`out` with the rows of these segments, by operations that every device has."""
     # What a rule says of positions is the same for all rows of a batch; of images it is not.
     short = [own for own in segments if own.length <= SHORT and not own.whole]
     for segment in segments:

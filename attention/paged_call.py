@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,10 +24,12 @@ class Sight:
     Attributes:
         rule: positions of queries and of keys (int64, broadcast together) -> bool.
         causal: the rule is no more than "not after its own position".
+        window: the rule is that, and no more than so many tokens back, its own included.
     """
 
     rule: Rule
     causal: bool = False
+    window: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,24 @@ class PagedCall:
     def plain(self) -> bool:
         """Whether its weights are a softmax of the scores as they are, as kernels know it."""
         return self.softcap is None and self.sinks is None
+
+
+class PagedBackend(Protocol):
+    """One way to attend over pages."""
+
+    @property
+    def name(self) -> str: ...
+
+    def refuses(self, call: PagedCall) -> str | None:
+        """Why this call cannot be computed exactly, or None. Cheap: asked in every layer."""
+        ...
+
+    def run(self, call: PagedCall, segments: Sequence[Segment]) -> Tensor:
+        """[T, H, Dv] for the whole step; only the rows of these segments are answers.
+
+        No segment has pictures: what is `whole` of it is not looked at.
+        """
+        ...
 
 
 def visible(step: Step, lane: int, segment: Segment) -> tuple[int, list[int]]:

@@ -7,11 +7,12 @@ between layers, values narrower than keys (MLA) and layers that attend twice nee
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from mindsd.device import NPU_CHIPS, npu_chip
 from mindsd.errors import RequestError
 
 from .table import Copy
@@ -31,14 +32,23 @@ class Pages:
 
     def __init__(self, blocks: int, size: int, like: Tensor, int8: bool):
         """`like` is [T, heads, dim]."""
-        shape = (like.shape[1], blocks, size)
+        heads, dim = like.shape[1:]
         kind = torch.int8 if int8 else like.dtype
         # Zeros, not empty: what is masked is still multiplied by 0, and 0 * inf is no number.
-        self.data = torch.zeros(*shape, like.shape[2], dtype=kind, device=like.device)
+        self.data = self._zeros((heads, blocks, size, dim), kind, like.device)
         self.scales: Tensor | None = None
         if int8:
-            self.scales = torch.zeros(*shape, 1, dtype=torch.float32, device=like.device)
+            self.scales = self._zeros((heads, blocks, size, 1), torch.float32, like.device)
         self.dtype = like.dtype
+
+    def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """[heads, blocks, size, dim], as it is to lie in memory."""
+        return torch.zeros(*shape, dtype=dtype, device=device)
+
+    def write_both(self, values: Pages, slots: Tensor, key: Tensor, value: Tensor) -> None:
+        """Put keys into these pages and values into those of the same layer; see `write`."""
+        self.write(slots, key)
+        values.write(slots, value)
 
     def write(self, slots: Tensor, new: Tensor) -> None:
         """Put tokens [T, heads, dim] into slots (block * size + offset), int64 [T]."""
@@ -100,6 +110,37 @@ class Scratch:
         return room[:number].view(shape)
 
 
+class NpuPages(Pages):
+    """Pages as the attention operators of Ascend NPUs read them: [blocks, size, heads, dim].
+
+    To everybody else they look like others: `data` is a view of them with the heads first.
+    """
+
+    def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        heads, blocks, size, dim = shape
+        rows = torch.zeros(blocks, size, heads, dim, dtype=dtype, device=device)
+        return rows.permute(2, 0, 1, 3)
+
+    @property
+    def rows(self) -> Tensor:
+        """[blocks, size, heads, dim], contiguous; no copy."""
+        return self.data.permute(1, 2, 0, 3)
+
+    def write_both(self, values: Pages, slots: Tensor, key: Tensor, value: Tensor) -> None:
+        if self.scales is not None or not isinstance(values, NpuPages):
+            super().write_both(values, slots, key, value)
+            return
+        torch.ops.npu.npu_scatter_pa_kv_cache(
+            key.contiguous(), value.contiguous(), self.rows, values.rows, slots, cache_mode="Norm"
+        )
+
+
+def page_kind(device: torch.device) -> type[Pages]:
+    """The pages that are fast on a device; a 310P has no operators that read or write pages."""
+    npu = device.type == "npu" and npu_chip(device.index or 0) in NPU_CHIPS
+    return NpuPages if npu else Pages
+
+
 class PageStore:
     """The pages of all layers.
 
@@ -108,13 +149,22 @@ class PageStore:
         size: tokens that a block holds.
         lane_of: the lane of each layer, by layer index.
         dtype: "auto" (as the model computes) or "int8".
+        kind: of pages, by the device that they are to lie on.
     """
 
-    def __init__(self, blocks: Sequence[int], size: int, lane_of: Sequence[int], dtype: str):
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        size: int,
+        lane_of: Sequence[int],
+        dtype: str,
+        kind: Callable[[torch.device], type[Pages]] | None = None,
+    ):
         if dtype not in DTYPES:
             raise RequestError(f"the KV cache's dtype must be {' or '.join(DTYPES)}, got {dtype!r}")
         self.blocks, self.size, self.lane_of = tuple(blocks), size, tuple(lane_of)
         self._int8 = dtype == "int8"
+        self._kind = kind or page_kind
         self._pages: dict[tuple[int, int], tuple[Pages, Pages]] = {}
         self._scratches: dict[int, Scratch] = {}
 
@@ -130,8 +180,8 @@ class PageStore:
         """
         pages = self._pages.get((layer, call))
         if pages is None:
-            blocks = self.blocks[self.lane_of[layer]]
-            pages = tuple(Pages(blocks, self.size, new, self._int8) for new in (key, value))
+            blocks, kind = self.blocks[self.lane_of[layer]], self._kind(key.device)
+            pages = tuple(kind(blocks, self.size, new, self._int8) for new in (key, value))
             self._pages[layer, call] = pages = (pages[0], pages[1])
         return pages
 

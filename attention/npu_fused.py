@@ -1,0 +1,96 @@
+"""What stands beside attention in a model, in the fused operators of Ascend NPUs.
+
+Norms, gated activations, rotary embeddings and, only if asked for, linear layers in 8 bits. A
+module is chosen by what it is, and trusted once both ways gave the same numbers, here. Written from
+the documentation of op-plugin, and not yet run on an NPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from mindsd.device import NPU_CHIPS, npu_chip
+from mindsd.wrap import Wrap, wrap
+
+from .npu_gates import geglu, swiglu
+from .npu_linear import quantized
+from .npu_norms import layer, norm
+from .npu_offer import Offer
+from .npu_rotary import rotary
+
+Kind = Callable[[Any], Offer | None]
+
+
+class Fused:
+    """The modules of a model that run fused; usable until `remove`.
+
+    Attributes:
+        served: module name -> the operator that answers for it.
+        left: module name -> why it runs as it did, for those that looked right.
+    """
+
+    def __init__(self) -> None:
+        self.served: dict[str, str] = {}
+        self.left: dict[str, str] = {}
+        self._wraps: list[Wrap] = []
+        self._offers: list[Offer] = []
+
+    def offer(self, name: str, offer: Offer) -> None:
+        """Put it on if it is right."""
+        if (wrong := offer.wrong()) is not None:
+            self.left[name] = f"{offer.operator} {wrong}"
+            offer.undo()
+            return
+        self.served[name] = offer.operator
+        self._offers.append(offer)
+        self._wraps.append(wrap(offer.module, "forward", offer.run))
+
+    def remove(self) -> None:
+        """The model as it was; doing it twice does nothing."""
+        for own in reversed(self._wraps):
+            own.remove()
+        for offer in self._offers:
+            offer.undo()
+        self._wraps, self._offers = [], []
+
+    def __enter__(self) -> Fused:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def fuse(model: nn.Module, devices: Sequence[str] = ("npu",), w8a8: bool = False) -> Fused:
+    """Let fused operators answer for the modules of a model that lie on an NPU.
+
+    Elsewhere nothing is touched, so a caller need not ask where a model is.
+
+    Args:
+        model: of transformers or diffusers, in inference.
+        devices: kinds of devices that count as one.
+        w8a8: also run large linear layers in 8 bits, which changes results by about a hundredth.
+    """
+    fused, device = Fused(), next((own.device for own in model.parameters()), None)
+    if device is None or device.type not in devices:
+        return fused
+    large = npu_chip(device.index or 0) in NPU_CHIPS
+    for kind in _kinds(model, large, w8a8):
+        for name, module in model.named_modules():
+            if name not in fused.served and (offer := kind(module)) is not None:
+                fused.offer(name, offer)
+    return fused
+
+
+def _kinds(model: nn.Module, large: bool, w8a8: bool) -> list[Kind]:
+    """Which to look for. A 310P knows fewer; angles are documented within 1, which scaled ones
+    (YaRN) leave; and where linear layers are in 8 bits, joining two of them would pass them by."""
+    kinds: list[Kind] = [norm, layer, geglu] if large else [norm]
+    scales = {getattr(own, "attention_scaling", 1.0) for own in model.modules()}
+    if large and scales == {1.0}:
+        kinds.append(rotary)
+    if large:
+        kinds.append(quantized if w8a8 else swiglu)
+    return kinds

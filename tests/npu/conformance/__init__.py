@@ -1,0 +1,1 @@
+"""What other projects get wrong on a simulated NPU, as a table."""

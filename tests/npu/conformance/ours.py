@@ -1,0 +1,27 @@
+"""The same questions to mindsd: through its registry, whose first backend is the NPU's."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mindsd.attention.contract import Call
+from mindsd.attention.registry import Registry
+
+REGISTRY = Registry()
+
+
+def by_mindsd(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+) -> Tensor:
+    """q, k, v and the result [B, S, N, D]; computed on the NPU, by its own backend or not at all.
+
+    Raises:
+        RuntimeError: another backend than the NPU's was chosen.
+    """
+    q, k, v = (x.to("npu").transpose(1, 2) for x in (q, k, v))
+    mask = None if attn_mask is None else attn_mask.to("npu")
+    call = Call(q, k, v, mask=mask, causal=is_causal)
+    chosen = REGISTRY.choose(call)
+    if chosen.name != "npu":
+        raise RuntimeError(f"{chosen.name} was chosen")
+    return chosen.run(call).transpose(1, 2)
