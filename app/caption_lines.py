@@ -21,15 +21,22 @@ class CaptionLines:
         self.answered: set[Key] = set()
 
     def add(self, answer: dict[str, Any]) -> None:
-        """Print one; line ends in a caption become blanks, and what would steer a terminal goes."""
+        """Print one; line ends become blanks, and what would steer a terminal goes."""
         if "error" in answer:
-            self._progress.said(f"{answer['image']}: {answer['error']}")
+            self._progress.said(f"{_name(answer['image'])}: {_plain(answer['error'])}")
             return
-        caption = " ".join(answer["text"].split()).translate(CONTROLS)
-        self._progress.answered(f"{answer['image']}\t{caption}")
+        self._progress.answered(f"{_name(answer['image'])}\t{_plain(answer['text'])}")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         """There is nothing to close."""
+
+
+def _name(path: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in path)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).translate(CONTROLS)

@@ -12,7 +12,7 @@ from mindsd.errors import RequestError
 from mindsd.sampling.parameters import Sampling
 
 from .picture_files import find_pictures
-from .text_options import check_output, check_sees, check_text
+from .text_options import SEES, check_output, check_sees, check_text
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class DescribeOrder:
 
     pictures: tuple[str, ...]
     output: Path | None = None
-    model: str = "tiny-vlm"
+    model: str = SEES
     question: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
@@ -49,8 +49,14 @@ class DescribeOrder:
         Sampling.parse(self.sampling)
         if self.output is not None:
             check_output(self.output)
-        assert isinstance(self.paths, list)
+        list(self.paths)  # looked for now: what is wrong is said before anything is loaded
         check_sees(self.model)
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What beside a picture a caption depends on, as its line says it."""
+        told = {} if self.question is None else {"question": self.question}
+        return told | ({} if self.model == SEES else {"model": self.model})
 
     @cached_property
     def paths(self) -> list[str]:

@@ -36,6 +36,7 @@ class Describing:
     def __init__(self, chat: VisionChat, order: DescribeOrder, captions: Captions) -> None:
         self._chat = chat
         self._question = DESCRIBE if order.question is None else order.question
+        self._asked = order.asked
         self._options = {"temperature": 0, **order.sampling}
         self._captions = captions
         self._hashes: dict[str, str] = {}
@@ -51,7 +52,7 @@ class Describing:
 
     def done(self, path: str, results: list[TextResult]) -> None:
         """Write its caption."""
-        known = {"image": path, "hash": self._hashes.pop(path)}
+        known = {"image": path, "hash": self._hashes.pop(path), **self._asked}
         self._captions.add(known | answer_of(results, self._chat.model.tokenizer))
 
     def failed(self, path: str, reason: str) -> None:

@@ -64,7 +64,7 @@ def _show(talk: Talk, told: str, note: Note) -> None:
             raise RequestError("say which picture: /image PATH")
         picture = read_picture(Path(path).expanduser())
         tokens = talk.show(picture)
-    except MindsdError as error:
+    except (MindsdError, RuntimeError) as error:  # of a home that nobody has
         note(" ".join(str(error).split()))
         return
     width, height = picture.size

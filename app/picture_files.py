@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -52,10 +52,17 @@ def content_hash(path: str) -> str:
         raise RequestError(f"{path} cannot be read ({error.strerror})") from None
 
 
-def without_caption(paths: Sequence[str], captioned: Collection[Key]) -> list[str]:
-    """Those that have no caption of what they hold now."""
+def without_caption(
+    paths: Sequence[str], captioned: Collection[Key], asked: Mapping[str, str] | None = None
+) -> list[str]:
+    """Those that have no caption of what they hold now.
+
+    Args:
+        asked: what beside a picture a caption depends on, as lines say it ("question", "model").
+    """
     known = {path for path, _ in captioned}
-    return [path for path in paths if path not in known or not _is_in(path, captioned)]
+    told = asked or {}
+    return [path for path in paths if path not in known or not _is_in(path, captioned, told)]
 
 
 def _pictures(named: str) -> Iterator[str]:
@@ -73,16 +80,23 @@ def _pictures(named: str) -> Iterator[str]:
     yield from found
 
 
-def _is_in(path: str, captioned: Collection[Key]) -> bool:
+def _is_in(path: str, captioned: Collection[Key], asked: Mapping[str, str]) -> bool:
     with suppress(RequestError):
-        return (path, content_hash(path)) in captioned
+        return (path, _depends(content_hash(path), asked)) in captioned
     return False
+
+
+def _depends(content: str, asked: Mapping[str, Any]) -> str:
+    """All that a caption depends on: another question about a picture is another caption."""
+    return "\0".join([content, *(str(asked.get(name, "")) for name in ("question", "model"))])
 
 
 def _caption_key(told: dict[str, Any]) -> Key | None:
     """A line with an error needs no hash: it is nobody's caption."""
     path, content = told.get("image"), told.get("hash", "" if "error" in told else None)
-    return (path, content) if isinstance(path, str) and isinstance(content, str) else None
+    if not isinstance(path, str) or not isinstance(content, str):
+        return None
+    return path, _depends(content, told)
 
 
 CAPTIONS = Form((b'{"image": ',), _caption_key, retries=True)

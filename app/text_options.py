@@ -52,7 +52,7 @@ class ChatOrder:
             check_sees(self.model)
         else:
             find_language_model(self.model)
-        assert len(self.pictures) == len(self.images)
+        list(self.pictures)  # read now: what is wrong is said before anything is loaded
 
     @cached_property
     def pictures(self) -> list[Image.Image]:

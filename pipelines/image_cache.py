@@ -88,18 +88,27 @@ class ImageCache:
     def known(self, key: bytes) -> SeenImage | None:
         """As `find`, but nobody's question: it is counted nowhere."""
         with self._lock:
+            if key in self._seen:
+                self._seen.move_to_end(key)
             return self._seen.get(key)
 
-    def keep(self, seen: SeenImage) -> None:
-        """Know a picture from now on; those unused longest give way."""
+    def keep(self, seen: SeenImage) -> SeenImage:
+        """Know a picture from now on; those unused longest give way.
+
+        Returns:
+            the one that is known: where two requests saw a picture at once, the first one's.
+        """
         with self._lock:
-            if seen.key in self._seen or seen.bytes > self.budget:
-                return
+            if (known := self._seen.get(seen.key)) is not None:
+                return known
+            if seen.bytes > self.budget:
+                return seen
             self._seen[seen.key] = seen
             self._used += seen.bytes
             while self._used > self.budget:
                 _, gone = self._seen.popitem(last=False)
                 self._used -= gone.bytes
+            return seen
 
     def clear(self) -> None:
         """Forget all of them, and how it served."""

@@ -21,6 +21,7 @@ from mindsd.kvcache.pages import PageStore
 from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.drafting import Drafting
 from mindsd.pipelines.image_cache import ImageCache
+from mindsd.pipelines.look import Look
 from mindsd.pipelines.packed import PackedModel
 from mindsd.pipelines.prompt import Tokens
 from mindsd.pipelines.shared_engine import SharedEngine
@@ -116,7 +117,7 @@ class LanguageModel:
         if self.packed is None or self.vision is None or not tokens.images:
             return None
         each_other = self.packed.see_each_other
-        return partial(self.vision.look, tokens.full, tokens.images, merge, each_other)
+        return Look(self.vision, tokens.full, tokens.images, merge, each_other)
 
     def own_inputs(self, tokens: Tokens) -> Callable[[], dict[str, Any]] | None:
         """What gives a plain request the model's own inputs; None for a text."""

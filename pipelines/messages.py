@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from reprlib import repr as brief  # a picture in an error would be megabytes
 from typing import Any
 
@@ -19,7 +20,7 @@ Message = Mapping[str, Any]
 
 
 def read_messages(
-    prompt: str | Sequence[Message], system: str | None, *, sees: bool
+    prompt: str | Sequence[Message], system: str | None, *, sees: bool, files: bool = True
 ) -> tuple[list[dict[str, Any]], list[Picture]]:
     """Messages as a chat template takes them, and their pictures.
 
@@ -29,6 +30,7 @@ def read_messages(
             {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}.
         system: said before all of them.
         sees: whether the model reads pictures.
+        files: whether pictures may be paths: not in messages from elsewhere.
 
     Raises:
         RequestError: they are no messages, or show a picture to a model of text alone.
@@ -38,6 +40,8 @@ def read_messages(
         raise RequestError(f"a prompt is a text, messages or tokens, got {brief(prompt)}")
     pictures: list[Picture] = []
     messages = [_message(message, pictures, sees) for message in given]
+    if not files and any(isinstance(picture, str | Path) for picture in pictures):
+        raise RequestError("a picture is sent along, in an image_url with data:; no path is opened")
     if system is None:
         return messages, pictures
     if not isinstance(system, str):

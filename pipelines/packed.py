@@ -59,11 +59,13 @@ class PackedModel:
         self._cache = PagedCache(model.config)
         texts = texts_alone(model, self.device)
         pictures = None if vision is None else pictures_alone(vision)
-        self._patches = None if vision is None else Patches(model)
-        self._prepacked = Prepacked(model) if prepack else None
+        self._patches: Patches | None = None
+        self._prepacked: Prepacked | None = None
         self._attached: AttachedLanguage | None = None
         self._fused: Fused | None = None
         try:
+            self._patches = None if vision is None else Patches(model)
+            self._prepacked = Prepacked(model) if prepack else None
             self._fused = fuse(model)
             self._attached = attach_language(model)
             self.token_bytes = self._proven(texts, pictures)
@@ -76,8 +78,10 @@ class PackedModel:
         """What a `TokenRunner` of it must know beside its forward."""
         if self.vision is None:
             return {"device": self.device}
+        said = self.model.get_output_embeddings().weight.shape[0]  # tokens that it can say
+        token = self.vision.token_id if self.vision.token_id < said else None
         axes = 4 if self.vision.counts_axes else 1
-        return {"device": self.device, "axes": axes, "image_token": self.vision.token_id}
+        return {"device": self.device, "axes": axes, "image_token": token}
 
     def forward(
         self, ids: Tensor, positions: Tensor, index: Tensor, features: tuple[Tensor, ...] = ()

@@ -33,6 +33,8 @@ def read_picture(source: Picture) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is lower
             if isinstance(source, Image.Image):
                 return _to_rgb(source)
+            if not isinstance(source, bytes) and Path(source).exists() and not _is_file(source):
+                raise RequestError(f"{source} is no file of a picture")
             with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as opened:
                 return _to_rgb(opened)
     except (RequestError, MemoryError):
@@ -74,6 +76,11 @@ def one_for_each(
     if len(given) != prompts:
         raise RequestError(f"{len(given)} {what}s for {prompts} prompts; give one, or one for each")
     return [picture for picture in given for _ in range(images_per_prompt)]
+
+
+def _is_file(path: str | Path) -> bool:
+    """No folder, and no pipe or device, which may never end."""
+    return Path(path).is_file()
 
 
 def _refusal(source: Any, error: Exception) -> str:

@@ -72,6 +72,7 @@ def read_prompt(
     Raises:
         RequestError: it is none of these, is empty, or the model has no template for it.
     """
+    _check_salt(salt)
     if isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], int):
         if system is not None or tools or chat:
             raise RequestError("a prompt of tokens is taken as it is: no system, tools or chat")
@@ -117,6 +118,13 @@ def _tokenized(tokenizer: Any, text: str, *, special: bool) -> list[int]:
     except UnicodeEncodeError as error:
         raise RequestError(f"the prompt is no text: {error.reason} at {error.start}") from None
     return tokenizer(text, add_special_tokens=special)["input_ids"]
+
+
+def _check_salt(salt: Any) -> None:
+    try:
+        salt.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise RequestError(f"a salt is a text, got {salt!r}") from None
 
 
 def _checked_tokens(prompt: Sequence[Any], most: int) -> list[int]:

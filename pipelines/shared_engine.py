@@ -76,22 +76,25 @@ class SharedEngine:
             if self.users:
                 return
             self._closing, engine = True, self._engine
-        # Outside the lock: the engine's thread may be asking for it in a listener.
-        if engine is not None and not self._guest:
-            engine.close()
-        for request in list(self._requests):
-            if not request.ended:
-                request.cancel()
-        for request in list(self._requests):
-            with suppress(Exception):  # how it ended is its own caller's business
-                request.result()
-        with self._lock:
-            self._closing = False
-            self._end()
+            requests = list(self._requests)
+        try:  # outside the lock: the engine's thread may be asking for it in a listener
+            if engine is not None and not self._guest:
+                engine.close()
+            for request in requests:
+                if not request.ended:
+                    request.cancel()
+            for request in requests:
+                with suppress(Exception):  # how it ended is its own caller's business
+                    request.result()
+        finally:
+            with self._lock:
+                self._closing = False
+                self._end()
 
     def watch(self, request: Request) -> Request:
         """A request runs on this model: it must end before the model is as it was."""
-        self._requests.add(request)
+        with self._lock:
+            self._requests.add(request)
         return request
 
     def _end(self) -> None:

@@ -55,7 +55,7 @@ def sized(
     most = largest_side(pipe)
     if most is not None and max(width, height) > most:
         raise RequestError(
-            f"{name} has places for {most}x{most} pixels at most, not {width}x{height}; ask for less"
+            f"{name} has places for {most}x{most} pixels at most, not for {width}x{height}"
         )
     return replace(parameters, width=width, height=height)
 

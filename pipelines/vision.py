@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import accumulate
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from mindsd.batching.placeholders import Placeholders, names_of, runs
+from mindsd.batching.placeholders import Placeholders, check_apart, names_of, runs
 from mindsd.errors import ModelError, RequestError
 from mindsd.pipelines.image_cache import ImageCache, SeenImage
 from mindsd.pipelines.picture import Picture, read_picture
@@ -20,6 +21,7 @@ from mindsd.tokenmerge.visual import VisualMerge
 
 GRID = "image_grid_thw"
 KEY_BYTES = 16
+NARROWEST = 200  # as Qwen-VL bounds it
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,13 @@ class Vision:
             RequestError: it cannot be read, or the model's processor refuses it.
         """
         upright = read_picture(picture)
+        width, height = upright.size
+        if max(width, height) > NARROWEST * min(width, height):
+            # Processors that fit the shorter side would make it larger than memory.
+            raise RequestError(
+                f"a picture of {width}x{height} is too narrow: at most {NARROWEST} times as long "
+                "as wide; cut it"
+            )
         key = _key(upright, salt)
         return self.cache.find(key) or self._processed(key, upright)
 
@@ -89,11 +98,10 @@ class Vision:
         Args:
             merge: how many of its tokens are left; None for all.
         """
-        seen = image if isinstance(image, SeenImage) else self._seen(image)
         if merge is None:
-            return seen
+            return image if isinstance(image, SeenImage) else self._seen(image)
         key = blake2b(image.key + str(merge).encode(), digest_size=KEY_BYTES).digest()
-        return self.cache.known(key) or self._kept(seen.merged(merge, key))
+        return self.cache.known(key) or self.cache.keep(self.see(image).merged(merge, key))
 
     def _seen(self, image: ReadImage) -> SeenImage:
         found = self.cache.known(image.key)  # another request may have seen it meanwhile
@@ -102,17 +110,15 @@ class Vision:
         tower = self.tower
         sizes = sizes_of(image.inputs)
         inputs = {name: value.to(tower.device) for name, value in image.inputs.items()}
-        features = tuple(own[0] for own in tower(inputs.pop(PIXELS), inputs, sizes))
+        key = torch.frombuffer(bytearray(image.key), dtype=torch.int64)[None]
+        features = tuple(own[0] for own in tower(inputs.pop(PIXELS), inputs, sizes, key))
         if len(features[0]) != image.tokens:
             raise ModelError(
                 f"the vision tower gave {len(features[0])} rows for a picture of {image.tokens} "
                 "tokens; its processor belongs to another model"
             )
-        return self._kept(SeenImage(image.key, image.text, image.tokens, image.grid, features))
-
-    def _kept(self, seen: SeenImage) -> SeenImage:
-        self.cache.keep(seen)
-        return seen
+        own = SeenImage(image.key, image.text, image.tokens, image.grid, features)
+        return self.cache.keep(own)
 
     def expanded(self, text: str, images: Sequence[AnyImage]) -> str:
         """A chat template's text with as many placeholders as its pictures need.
@@ -162,6 +168,9 @@ class Vision:
         Args:
             ids: the prompt with all placeholders of its pictures, those that were merged as well.
             see_each_other: the tokens of a picture see all of it, not only what is before them.
+
+        Raises:
+            RequestError: pictures that see each other whole stand where they cannot.
         """
         names: list[int | None] = [None if id == self.token_id else id for id in ids]
         places = [place for place, name in enumerate(names) if name is None]
@@ -180,6 +189,9 @@ class Vision:
         columns = zip(*(image.features for image in images), strict=True)
         features = tuple(torch.cat(column) for column in columns)
         whole = tuple(runs(seen)) if see_each_other else ()
+        if whole:
+            firsts = accumulate((len(image.places) for image in images[:-1]), initial=0)
+            check_apart(whole, [seen[first] for first in firsts], len(stay))
         left = [name for name in names if name is not None]
         return Placeholders(seen, features, left, whole, rotary, delta)
 
@@ -194,17 +206,6 @@ class Vision:
         device = self.tower.device
         return {name: own.to(device) for name, own in found.items() if isinstance(own, Tensor)}
 
-    def look(
-        self,
-        ids: Sequence[int],
-        images: Sequence[AnyImage],
-        merge: VisualMerge | None,
-        see_each_other: bool,
-    ) -> Placeholders:
-        """What a request calls to see its pictures, once it runs; see `placeholders`."""
-        seen = [self.see(image, merge) for image in images]
-        return self.placeholders(ids, seen, see_each_other=see_each_other)
-
     def _processed(self, key: bytes, picture: Image.Image) -> ReadImage:
         done = self._process(self.token, [picture], return_text_replacement_offsets=True)
         [[told]] = done["text_replacement_offsets"]
@@ -214,9 +215,11 @@ class Vision:
     def _process(self, text: str, pictures: Any, **how: Any) -> Any:
         try:
             return self.processor(text=[text], images=pictures, return_tensors="pt", **how)
+        except MemoryError:
+            raise
         except Exception as error:  # processors raise what they like about sizes they do not like
             first = str(error).strip().split("\n")[0] or type(error).__name__
-            sizes = ", ".join("{}x{}".format(*own.size) for own in pictures or ())
+            sizes = ", ".join("{}x{}".format(*own.size) for own in pictures or ()) or "the text"
             raise RequestError(f"the model's processor refuses {sizes}: {first}") from None
 
     def _rotary(self, ids: Sequence[int], images: Sequence[SeenImage]) -> tuple[Tensor, int]:

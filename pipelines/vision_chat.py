@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +63,29 @@ class VisionChat(TextGeneration):
         Raises:
             RequestError: a picture cannot be read, or what is wrong, in one sentence.
         """
-        result = self([*history, shown(pictures, question)], **{"temperature": 0, **options})
-        return result[0] if isinstance(result, list) else result
+        _check_one(options)
+        return self([*history, shown(pictures, question)], **{"temperature": 0, **options})
 
     def tell(
-        self, pictures: Picture | Sequence[Picture], question: str = DESCRIBE, **options: Any
+        self,
+        pictures: Picture | Sequence[Picture],
+        question: str = DESCRIBE,
+        *,
+        history: Sequence[Message] = (),
+        **options: Any,
     ) -> Iterator[str]:
         """As `ask`, piece by piece as it is drawn; whoever stops listening cancels it."""
-        return self.stream([shown(pictures, question)], **{"temperature": 0, **options})
+        asked = [*history, shown(pictures, question)]
+        return self.stream(asked, **{"temperature": 0, **options})
 
     def describe(
-        self, pictures: Sequence[Picture], question: str = DESCRIBE, **options: Any
+        self, pictures: Picture | Sequence[Picture], question: str = DESCRIBE, **options: Any
     ) -> list[TextResult]:
         """The answer about each of several pictures, computed together."""
+        _check_one(options)
         requests: list[Request] = []
         try:
-            for picture in pictures:
+            for picture in [pictures] if isinstance(pictures, Picture) else pictures:
                 asked = [shown(picture, question)]
                 requests.append(self.submit(asked, **{"temperature": 0, **options}))
             return [request.result()[0] for request in requests]
@@ -86,6 +93,11 @@ class VisionChat(TextGeneration):
             for request in requests:
                 if not request.ended:
                     request.cancel()
+
+
+def _check_one(options: Mapping[str, Any]) -> None:
+    if options.get("n", 1) != 1:
+        raise RequestError("one answer is given to a question; submit() gives n of them")
 
 
 def shown(pictures: Picture | Sequence[Picture], question: str) -> Message:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from mindsd.errors import ModelError
 from mindsd.wrap import Wrap, wrap
 
 PIXELS = "pixel_values"
+FEW = 8
 TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "position_ids"}
 
 
@@ -63,18 +65,32 @@ class VisionTower(nn.Module):
         }
 
     def forward(
-        self, pixel_values: Tensor, others: Mapping[str, Tensor], sizes: tuple[Any, ...] = ()
+        self,
+        pixel_values: Tensor,
+        others: Mapping[str, Tensor],
+        sizes: tuple[Any, ...] = (),
+        keys: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Features of pictures.
+        """Features of pictures; the same picture of several requests is seen once.
 
         Args:
             pixel_values: [B, ...], a row for each picture, as `inputs` gives them.
             others: what else `inputs` gives, each [B, ...].
             sizes: pictures of other sizes than these cannot be in the same forward.
+            keys: int64 [B, n]; pictures of equal keys are the same. None: all are different.
 
         Returns:
             [B, n, dim] of the tower's output, then of each deeper layer (DeepStack).
         """
+        if keys is not None and len(keys) > 1:
+            _, which = torch.unique(keys, dim=0, return_inverse=True)
+            first = [which.tolist().index(own) for own in range(int(which.max()) + 1)]
+            if len(first) < len(keys):
+                fewer = {name: value[first] for name, value in others.items()}
+                return tuple(own[which] for own in self._features(pixel_values[first], fewer))
+        return self._features(pixel_values, others)
+
+    def _features(self, pixel_values: Tensor, others: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         rows = len(pixel_values)
         flat = {name: value.flatten(0, 1) for name, value in others.items()}
         model = self._model[0]
@@ -116,13 +132,20 @@ def open_tower(tower: VisionTower) -> list[Wrap]:
 
 
 def sizes_of(inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
-    """What says into how many tokens a picture is divided: numbers beside its pixels."""
+    """What says into how many tokens a picture is divided: whole numbers beside its pixels."""
     whole = {
-        name: value.flatten().tolist()
+        name: value
         for name, value in sorted(inputs.items())
-        if name != PIXELS and not value.is_floating_point() and value.numel() <= 8
+        if name != PIXELS and not value.is_floating_point()
     }
-    return tuple((name, *values) for name, values in whole.items())
+    return tuple((name, *_told(value)) for name, value in whole.items())
+
+
+def _told(value: Tensor) -> list[Any]:
+    """A tensor's shape and numbers; many numbers by their hash."""
+    if value.numel() <= FEW:
+        return [*value.shape, *value.flatten().tolist()]
+    return [*value.shape, blake2b(value.cpu().contiguous().numpy().tobytes()).hexdigest()]
 
 
 def _rows(features: Any, rows: int) -> Tensor:

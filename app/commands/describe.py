@@ -50,8 +50,9 @@ def describe(
 ) -> None:
     """Describe pictures, or answer a question about each, many in one batch.
 
-    Captions come in any order. In the output pictures that have one are skipped, unless they
-    changed, and those with an error tried again: the same command goes on where it stopped. Without
+    Captions come in any order. In the output pictures that have one of this question are skipped,
+    unless they changed, and those with an error tried again: the same command goes on where it
+    stopped. Without
     --output they are printed, the path, a tab and the caption on a line.
     """
     sampling = {} if max_tokens is None else {"max_tokens": max_tokens}
@@ -65,7 +66,7 @@ def describe(
 
 def _run(order: DescribeOrder, captions: AnswerFile | CaptionLines, progress: BatchLines) -> int:
     """Describe and tell how it went; the exit code."""
-    left = without_caption(order.paths, captions.answered)
+    left = without_caption(order.paths, captions.answered, order.asked)
     now = left if order.limit is None else left[: order.limit]
     tally = BatchTally(len(now), len(order.paths) - len(left))
 

@@ -15,6 +15,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+from mindsd.errors import RequestError
+
 Span = tuple[int, int]
 
 
@@ -94,6 +96,23 @@ def runs(places: Sequence[int]) -> Iterator[Span]:
         if index == len(places) or places[index] != places[index - 1] + 1:
             yield places[start], places[index - 1] + 1
             start = index
+
+
+def check_apart(whole: Sequence[Span], firsts: Sequence[int], length: int) -> None:
+    """See that no picture's keys and values depend on what follows it.
+
+    Args:
+        whole: spans of neighbouring placeholders.
+        firsts: the first place of each picture.
+        length: of the prompt.
+
+    Raises:
+        RequestError: the prompt ends with a picture, or two stand side by side.
+    """
+    if whole[-1][1] >= length:
+        raise RequestError("a prompt ends with text, not with a picture; ask something about it")
+    if not set(firsts) <= {start for start, _ in whole}:
+        raise RequestError("two pictures stand side by side; this model needs text between them")
 
 
 def _hashed(image: bytes, place: int) -> int:

@@ -46,7 +46,7 @@ class VisualMerge:
             raise RequestError(f"image tokens are merged by {' or '.join(WAYS)}, not {self.way!r}")
         real = isinstance(self.ratio, int | float) and not isinstance(self.ratio, bool)
         most = MOST[self.way]
-        if not real or not math.isfinite(self.ratio) or not 0 < self.ratio <= most:
+        if not real or not 0 < self.ratio <= most:  # false for what is no number, too
             raise RequestError(
                 f"the share of image tokens that go is above 0 up to {most} by {self.way}, got "
                 f"{self.ratio!r}"
@@ -69,8 +69,9 @@ class VisualMerge:
         return cls(ratio, way or "match")
 
     def __str__(self) -> str:
-        """The text that `parse` reads."""
-        return f"{self.ratio:g}" if self.way == "match" else f"{self.way}:{self.ratio:g}"
+        """The text that `parse` reads; different merges have different ones."""
+        share = repr(float(self.ratio))
+        return share if self.way == "match" else f"{self.way}:{share}"
 
     def left(self, tokens: int) -> int:
         """How many of a picture's tokens stay."""

@@ -59,7 +59,7 @@ def test_each_as_it_would_be_alone(describe, pictures, out, expected):
     assert run.code == 0 and run.out == "" and "3 done, 0 failed, 0 skipped" in run.err
     assert captions(out) == expected(pictures) and len(set(captions(out).values())) == 3
     first = read(out)[0]
-    assert list(first) == ["image", "hash", "text", "finish_reason", "usage"]
+    assert list(first) == ["image", "hash", "model", "text", "finish_reason", "usage"]
     assert first["usage"]["completion_tokens"] == 6 and first["finish_reason"] == "length"
 
 
@@ -68,6 +68,9 @@ def test_a_question_about_each_of_a_folder(describe, pictures, out, expected):
     folder = pictures[0].parent
     assert describe(folder, "-o", out, "--question", "What colour is it?").code == 0
     assert captions(out) == expected(pictures, "What colour is it?")
+    assert {told["question"] for told in read(out)} == {"What colour is it?"}
+    again = describe(folder, "-o", out)
+    assert again.code == 0 and "3 done, 0 failed, 0 skipped" in again.err  # another question
 
 
 @pytest.mark.usefixtures("loaded")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mindsd.app.picture_files import content_hash, find_pictures, without_caption
+from mindsd.app.picture_files import CAPTIONS, content_hash, find_pictures, without_caption
 from mindsd.errors import RequestError
 
 
@@ -50,10 +50,19 @@ def test_a_folder_that_is_closed(folder, monkeypatch):
         find_pictures(["out"])
 
 
+def key(path: str, **asked: str):
+    found = CAPTIONS.key({"image": path, "hash": content_hash(path), **asked})
+    assert found is not None
+    return found
+
+
 def test_a_picture_that_changed_has_no_caption(folder):
     paths = ["out/a.PNG", "out/b.png", "no.png"]
-    known = {(path, content_hash(path)) for path in paths[:2]} | {("no.png", "")}
+    known = {key(path) for path in paths[:2]} | {("no.png", "")}
     assert without_caption(paths, known) == ["no.png"]
+    another = {"question": "What is it?"}
+    assert without_caption(paths, known, another) == paths
+    assert without_caption(paths, {key(paths[0], **another)}, another) == paths[1:]
     (folder / "b.png").write_text("another")
     assert without_caption(paths, known) == ["out/b.png", "no.png"]
     assert without_caption(paths, ()) == paths

@@ -143,15 +143,39 @@ def test_strange_sizes_are_read_or_refused_in_one_sentence(vision, size):
         read = prompt(vision, picture)
     except RequestError as error:
         told = str(error)
-        assert f"the model's processor refuses {size[0]}x{size[1]}: " in told
+        assert f"{size[0]}x{size[1]}" in told and ("refuses" in told or "too narrow" in told)
         assert len(told.splitlines()) == 1
     else:
         assert len(vision.see(read.images[0]).features[0]) == read.images[0].tokens
 
 
-def test_some_size_is_refused():
-    with pytest.raises(RequestError, match="refuses 900x2: .*ratio"):
-        eyes("qwen3_vl").read(Image.new("RGB", (900, 2)))
+def test_a_picture_that_would_grow_beyond_memory_is_refused_before_it_is_processed(monkeypatch):
+    vision = eyes("llava")
+    monkeypatch.setattr(vision, "_process", lambda *given, **how: pytest.fail("processed"))
+    with pytest.raises(RequestError, match="1600x1 is too narrow: at most 200 times"):
+        vision.read(Image.new("RGB", (1600, 1)))
+
+
+def test_what_the_processor_refuses_is_told_in_one_sentence(monkeypatch):
+    vision = eyes("qwen3_vl")
+
+    def refuse(**how: Any) -> Any:
+        raise ValueError("no such ratio\nat all")
+
+    monkeypatch.setattr(vision, "processor", refuse)
+    with pytest.raises(RequestError, match="refuses 90x20: no such ratio$"):
+        vision.read(Image.new("RGB", (90, 20)))
+
+
+def test_memory_that_runs_out_is_no_refusal(monkeypatch):
+    vision = eyes("qwen3_vl")
+
+    def burst(**how: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(vision, "processor", burst)
+    with pytest.raises(MemoryError):
+        vision.read(Image.new("RGB", (90, 20)))
 
 
 def test_a_tower_of_another_model_is_told_apart(monkeypatch):
