@@ -77,12 +77,6 @@ class Sequence:
         image is divided whose tokens see each other: fewer, or more where it is the first."""
         return length if self.images is None else self.images.cut(start, start + length) - start
 
-    @property
-    def widest(self) -> int:
-        """Tokens of its largest image that cannot be divided; 0 for none."""
-        whole = () if self.images is None else self.images.whole
-        return max((stop - start for start, stop in whole), default=0)
-
     def release(self) -> None:
         """Give all blocks back; what was computed may still be found by its hash."""
         self.table.free()

@@ -137,8 +137,6 @@ class _Plan:
         if begins:
             if own is not self._waiting[0] and not self._has_room(own):
                 return
-            if not over and own.widest > self._tokens:
-                return  # looking for its prefix in the cache would be for nothing
             found, copies = own.table.reuse(own.names)
             own.computed = min(found, own.target)
             own.reused = own.computed if not own.preempted else own.reused

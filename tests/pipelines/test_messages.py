@@ -156,3 +156,10 @@ def test_what_a_data_url_holds_is_read_like_a_file():
         _, [picture] = read_messages(user(part), None, sees=True)
         with pytest.raises(RequestError, match="cannot be read as a picture"):
             read_picture(picture)
+
+
+def test_messages_from_elsewhere_open_no_path():
+    message = {"role": "user", "content": [{"type": "image", "image": "/etc/hostname"}]}
+    assert read_messages([message], None, sees=True)[1] == ["/etc/hostname"]
+    with pytest.raises(RequestError, match="no path is opened"):
+        read_messages([message], None, sees=True, files=False)

@@ -119,3 +119,28 @@ def test_what_takes_no_seen_images_is_refused():
     model = SimpleNamespace(get_image_features=None, forward=lambda input_ids: None)
     with pytest.raises(ModelError, match="takes no images that were seen before"):
         VisionTower(model)
+
+
+def test_the_same_picture_of_several_requests_is_seen_once(monkeypatch):
+    case = vision_case("qwen3_vl")
+    tower = Vision(case.model, case.processor, ImageCache(0)).tower
+    each = [inputs_of(Vision(case.model, case.processor, ImageCache(0)), n) for n in (1, 2, 1, 1)]
+    joined = {name: torch.cat([own[name] for own in each]) for name in each[0]}
+    rows: list[int] = []
+    original = tower._features
+    monkeypatch.setattr(tower, "_features", lambda p, o: rows.append(len(p)) or original(p, o))
+    pixels = joined.pop(PIXELS)
+    with torch.inference_mode():
+        apart = tower(pixels, joined)
+        found = tower(pixels, joined, (), torch.tensor([[7, 1], [7, 2], [7, 1], [7, 1]]))
+    assert rows == [4, 2]
+    for own, expected in zip(found, apart, strict=True):
+        assert (own - expected).abs().max() <= 1e-5
+
+
+def test_whole_numbers_of_any_size_tell_pictures_apart():
+    many = torch.arange(20)
+    one, other = ({PIXELS: many, "spatial": many.clone()} for _ in range(2))
+    assert sizes_of(one) == sizes_of(other)
+    other["spatial"][3] = 99
+    assert sizes_of(one) != sizes_of(other)

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindsd.batching.placeholders import Placeholders, names_of, runs
+from mindsd.batching.placeholders import Placeholders, check_apart, names_of, runs
+from mindsd.errors import RequestError
 
 #        0  1  2    3    4    5  6    7    8  9
 NAMES = [4, 5, -10, -11, -12, 6, -20, -21, 7, 8]
@@ -117,3 +118,11 @@ def test_names_are_no_text_and_no_two_are_alike():
     assert len(set(names)) == len(names) == 5000
     assert all(-(2**63) <= name < 0 for name in names)
     assert names_of(b"a" * 16, 5)[:3] == names_of(b"a" * 16, 3)
+
+
+def test_pictures_that_see_each_other_stand_apart_and_not_at_the_end():
+    check_apart([(2, 5), (6, 9)], [2, 6], 12)
+    with pytest.raises(RequestError, match="ends with text"):
+        check_apart([(2, 5)], [2], 5)
+    with pytest.raises(RequestError, match="side by side"):
+        check_apart([(2, 8)], [2, 5], 12)

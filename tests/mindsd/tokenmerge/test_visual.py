@@ -71,3 +71,9 @@ def test_what_is_said_is_read_again(text):
 def test_what_cannot_be_is_refused_by_name(text):
     with pytest.raises(RequestError, match="image token"):
         VisualMerge.parse(text)
+
+
+def test_merges_that_differ_say_so():
+    assert str(VisualMerge(0.5)) != str(VisualMerge(0.4999999))
+    with pytest.raises(RequestError, match="image token"):
+        VisualMerge(10**400)
