@@ -10,6 +10,7 @@ from .descriptions import (
     ANY_THING,
     NUMBERS,
     OPPOSITES,
+    Group,
     counted,
     describe,
     groups,
@@ -83,23 +84,39 @@ def ask_relation(scene: Scene, rng: random.Random) -> Iterator[Asked]:
         name = rng.choice(names(scene, group))
         for direction, answer in ((how, look(other.first)), (empty, "nothing")):
             yield "relation", {"direction": direction, "thing": name}, answer
-        yield "side", {"thing": rng.choice(names(scene, other)), "other": name}, how + " it"
     if len(scene.things) == 1 and rng.random() < 0.3:
         name = rng.choice(names(scene, found[0]))
         yield "relation", {"direction": rng.choice(list(OPPOSITES)), "thing": name}, "nothing"
 
 
+def ask_side(scene: Scene, rng: random.Random) -> Iterator[Asked]:
+    found = groups(scene)
+    for group in found if len(found) == 2 else []:
+        other = found[1 - found.index(group)]
+        slots = {"thing": rng.choice(names(scene, other)), "other": rng.choice(names(scene, group))}
+        yield "side", slots, relation(other.first, group.first) + " it"
+
+
 def ask_where(scene: Scene, rng: random.Random) -> Iterator[Asked]:
-    found = [group for group in groups(scene) if len(group.things) == 1]
-    for group in found:
+    for group in placed(scene):
         place = position(group.first)
         called = [name for name in names(scene, group) if place not in name]
         yield "where", {"thing": rng.choice(called)}, place
-        yield "what at", {"place": place}, look(group.first)
+
+
+def ask_place(scene: Scene, rng: random.Random) -> Iterator[Asked]:
+    found = placed(scene)
+    for group in found:
+        yield "what at", {"place": position(group.first)}, look(group.first)
     if found:
         taken = {word for group in found for word in position(group.first).split()} & PLACE_WORDS
         free = [place for place in POSITIONS if not taken & set(place.split())]
         yield "what at", {"place": rng.choice(free)}, "nothing"
+
+
+def placed(scene: Scene) -> list[Group]:
+    """The things that stand alone, so that each has a place of its own."""
+    return [group for group in groups(scene) if len(group.things) == 1]
 
 
 def ask_size(scene: Scene, rng: random.Random) -> Iterator[Asked]:
@@ -165,23 +182,27 @@ KINDS: dict[str, Callable[[Scene, random.Random], Iterator[Asked]]] = {
     "shape": ask_shape,
     "count": ask_count,
     "relation": ask_relation,
+    "side": ask_side,
     "where": ask_where,
+    "place": ask_place,
     "size": ask_size,
     "yes-no": ask_yes_no,
     "combined": ask_combined,
 }
 
 SHARES = {
-    "caption": 0.8,
-    "background": 0.4,
-    "color": 1.5,
-    "shape": 1.0,
-    "count": 1.5,
-    "relation": 2.0,
-    "where": 2.0,
-    "size": 0.7,
-    "yes-no": 3.0,
-    "combined": 1.3,
+    "caption": 0.6,
+    "background": 0.3,
+    "color": 1.0,
+    "shape": 0.7,
+    "count": 1.0,
+    "relation": 1.5,
+    "side": 4.0,
+    "where": 4.0,
+    "place": 0.7,
+    "size": 0.5,
+    "yes-no": 2.0,
+    "combined": 0.8,
 }
 """How often each kind is trained on: what is learned last is asked most."""
 
