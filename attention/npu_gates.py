@@ -84,9 +84,14 @@ class _Joined:
 
 
 def geglu(module: Any) -> Offer | None:
-    """For diffusers' GEGLU: half * gelu(other half), of one projection; exact, not by tanh."""
+    """For diffusers' GEGLU: half * gelu(other half), of one projection.
+
+    It is exact, as everywhere else; diffusers' own forward approximates it by tanh on an NPU.
+    """
     projection = getattr(module, "proj", None)
     if type(module).__name__ != "GEGLU" or not isinstance(projection, nn.Linear):
+        return None
+    if not hasattr(module, "gelu"):
         return None
     if projection.weight.dtype not in TOLERANCES:
         return None
@@ -97,6 +102,10 @@ def geglu(module: Any) -> Offer | None:
             return original(x, *args, **kwargs)
         return torch.ops.npu.npu_geglu(module.proj(x), -1, approximate=0)[0]
 
+    def formula(x: Tensor) -> Tensor:
+        half, gate = module.proj(x).chunk(2, dim=-1)
+        return half * module.gelu(gate)
+
     weight = projection.weight
-    trials = side_by_side(module, run, 1.0, width=weight.shape[1], like=weight)
+    trials = side_by_side(module, run, 1.0, width=weight.shape[1], like=weight, formula=formula)
     return Offer("npu_geglu", module, run, trials, TOLERANCES[weight.dtype])

@@ -52,16 +52,25 @@ class Offer:
 
 
 def side_by_side(
-    module: nn.Module, run: Callable[..., Tensor], *scales: float, width: int, like: Tensor
+    module: nn.Module,
+    run: Callable[..., Tensor],
+    *scales: float,
+    width: int,
+    like: Tensor,
+    formula: Callable[[Tensor], Tensor] | None = None,
 ) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-    """Trials of [1, 5, width] random tokens of each scale, like a weight."""
+    """Trials of [1, 5, width] random tokens of each scale, like a weight.
+
+    Args:
+        formula: what a module means; None where its own forward says it.
+    """
 
     def trials() -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(0)
         for scale in scales:
             drawn = torch.randn(1, 5, width, generator=generator, device="cpu") * scale
             sample = drawn.to(like.device, like.dtype)
-            yield module.forward(sample), run(module.forward, sample)
+            yield (formula or module.forward)(sample), run(module.forward, sample)
 
     return trials
 

@@ -37,13 +37,13 @@ class NpuPaged:
 
     def refuses(self, call: PagedCall) -> str | None:
         """Why a call cannot be computed exactly; segments with pictures are no part of it."""
-        if not isinstance(call.keys, NpuPages):
-            return "the pages are not laid out for an NPU"
         device = call.query.device
         if device.type not in self.devices:
             return f"pages are on {device.type}, it computes on npu only"
         if (chip := npu_chip(device.index or 0)) not in NPU_CHIPS:
             return f"a {chip} has no operator for pages"
+        if not isinstance(call.keys, NpuPages):
+            return "the pages are not laid out for an NPU"
         return _no_sight(call) or _no_numbers(call) or _no_sizes(call) or _no_sinks(call)
 
     def run(self, call: PagedCall, segments: Sequence[Segment]) -> Tensor:

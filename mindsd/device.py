@@ -108,7 +108,9 @@ def _describe(kind: str) -> Device:
         return Device("cuda", facts.name, dtype, facts.total_memory, (capability,))
     if kind == "npu":
         total = torch.npu.mem_get_info()[1]  # type: ignore[attr-defined]
-        return Device("npu", torch.npu.get_device_name(0), torch.float16, total)  # type: ignore[attr-defined]
+        name, chip = torch.npu.get_device_name(0), npu_chip()  # type: ignore[attr-defined]
+        dtype = torch.float16 if chip == NPU_SMALL else torch.bfloat16
+        return Device("npu", name, dtype, total, (chip,))
     name, features = cpu_facts()
     fast = torch.bfloat16 if {"amx_bf16", "avx512_bf16"} & set(features) else torch.float32
     return Device("cpu", name, fast, cpu_memory()[0], features)

@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline
 
 from mindsd.aside import aside
 from mindsd.attention.for_diffusers import Attached, attach
+from mindsd.attention.npu_fused import Fused, fuse
 from mindsd.attention.registry import default_registry
 from mindsd.device import Device
 from mindsd.engine import Engine, Limits
@@ -49,6 +50,7 @@ class LoadedModel:
         attention: "auto" puts our attention on it where that outdoes torch's, "off" never.
         defaults: its folder's own choices where a request says nothing.
         attached: our attention, while it is on.
+        fused: what stands beside attention, in an NPU's fused operators, while it is on.
         denoisers: the modules that steps are made with, ready to do less, while it is open.
         shared: its users and their engine.
     """
@@ -59,6 +61,7 @@ class LoadedModel:
     attention: str = "auto"
     defaults: CallDefaults = CallDefaults()
     attached: Attached | None = None
+    fused: dict[str, Fused] = field(default_factory=dict)
     denoisers: dict[str, Denoiser] = field(default_factory=dict)
     shared: SharedEngine = field(init=False)
     _wraps: list[Wrap] = field(default_factory=list)
@@ -101,16 +104,19 @@ class LoadedModel:
         self._wraps += [follow_advice(own, present_trajectory) for own in advisers.values()]
         if self._upcast is not None:
             self._wraps += open_modules({"vae": self._upcast})
+        self.fused = {name: fuse(own) for name, own in modules(self.pipe.components).items()}
         self.attached = self._attach()
 
     def _close(self) -> None:
         if self.attached is not None:
             self.attached.remove()
+        for fused in self.fused.values():
+            fused.remove()
         for own in reversed(self._wraps):
             own.remove()
         for denoiser in self.denoisers.values():
             denoiser.remove()
-        self.attached, self._upcast = None, None
+        self.attached, self._upcast, self.fused = None, None, {}
         self._wraps.clear()
         self.denoisers.clear()
 

@@ -37,8 +37,9 @@ def doctor(
         with heavy_imports():
             from ..attention_cases import explain
             from ..machine import look
+            from ..page_cases import explain_pages
         machine = look()
-        answers = explain(machine.kinds)
+        answers = explain(machine.kinds) + explain_pages(machine.kinds)
     runs = None if model is None else _how_it_runs(model)
     if as_json:
         found = asdict(machine) | {"attention": [asdict(answer) for answer in answers]}
@@ -112,7 +113,14 @@ def _refusal_table(answers: list[Answer]) -> Table:
             reasons.setdefault((answer.device, backend, reason), []).append(answer.case)
     table = Table("backend", "on", "why", "cases", box=None, pad_edge=False)
     for (device, backend, reason), cases in reasons.items():
-        of_device = [answer for answer in answers if answer.device == device]
-        which = "all" if len(cases) == len(of_device) else ", ".join(cases)
+        asked = [
+            answer for answer in answers if answer.device == device and _named(backend, answer)
+        ]
+        which = "all" if len(cases) == len(asked) else ", ".join(cases)
         table.add_row(backend, device, reason, which)
     return table
+
+
+def _named(backend: str, answer: Answer) -> bool:
+    """Whether it was asked, or could have been: those for pages are others."""
+    return backend in (answer.backend, *answer.refused, *answer.unasked)

@@ -46,7 +46,8 @@ def test_what_is_to_be_tried_again(file):
     told += [{"image": "a", "hash": "2", "text": "c"}, {"image": "d", "error": "no"}]
     file.write_text("".join(f"{json.dumps(line)}\n" for line in told))
     with AnswerFile(file, CAPTIONS) as answers:
-        assert answers.answered == {("a", "1"), ("a", "2")}
+        assert answers.answered == {CAPTIONS.key(told[1]), CAPTIONS.key(told[2])}
+        assert len(answers.answered) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The embedded transformer: small, safe files, loadable with stock diffusers, and it obeys."""
 
+# diffusers annotates less than it takes and returns.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+
 from pathlib import Path
 
 import numpy as np

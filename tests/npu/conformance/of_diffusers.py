@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .case import Case
 from .inputs import ADDED, KEEP, attention, drawn, on_npu
-from .ours import by_mindsd
+from .ours import by_mindsd, fused
 
 PROJECT = f"diffusers {diffusers.__version__}"
 Q, K, V = (drawn(1, 6, 2, 16, seed=seed) for seed in range(3))
@@ -79,6 +79,11 @@ def geglu(device: str) -> Tensor:
     return GEGLU(64, 64).to(device)(3 * drawn(4, 64, dtype=torch.float32).to(device))
 
 
+def fused_geglu() -> Tensor:
+    torch.manual_seed(0)
+    return fused(GEGLU(64, 64), 3 * drawn(4, 64, dtype=torch.float32))
+
+
 def exact_geglu() -> Tensor:
     torch.manual_seed(0)
     value, gate = GEGLU(64, 64).proj(3 * drawn(4, 64, dtype=torch.float32)).chunk(2, -1)
@@ -122,7 +127,7 @@ CASES = [
         lambda: processed(AttnProcessorNPU, PENALTY, "npu"),
         lambda: processed(AttnProcessor2_0, PENALTY, "cpu"),
     ),
-    Case(PROJECT, "GEGLU on the NPU", lambda: geglu("npu"), exact_geglu),
+    Case(PROJECT, "GEGLU on the NPU", lambda: geglu("npu"), exact_geglu, ours=fused_geglu),
     Case(PROJECT, "GEGLU of CPU tensors", lambda: geglu("cpu"), exact_geglu),
     Case(
         PROJECT,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mindsd.attention.contract import Call
+from mindsd.attention.npu_fused import fuse
 from mindsd.attention.registry import Registry
 
 REGISTRY = Registry()
@@ -25,3 +26,15 @@ def by_mindsd(
     if chosen.name != "npu":
         raise RuntimeError(f"{chosen.name} was chosen")
     return chosen.run(call).transpose(1, 2)
+
+
+def fused(module: nn.Module, x: Tensor) -> Tensor:
+    """What a module gives on the NPU, itself in a fused operator.
+
+    Raises:
+        RuntimeError: no operator answers for it.
+    """
+    with fuse(module.to("npu")) as own:
+        if not own.served:
+            raise RuntimeError(f"it is left: {own.left}")
+        return module(x.to("npu"))

@@ -9,6 +9,18 @@ ASKED = (
 )
 STARTED = "from tests.npu.simulator.tier1 import load_cann; load_cann(); import torch_npu; "
 
+GONE = "import sys; sys.modules['torch_npu'] = None\n"  # as if it were not installed
+DRAWN = (
+    "from tests.npu.device.paths import ASKED, levels, opened\n"
+    "with opened('sd', 'cpu') as own: print(levels(own('a fox', **ASKED).images).shape)"
+)
+
+
+def test_no_torch_npu():
+    kind, _, reason = printed("-c", GONE + ASKED).partition(" ")
+    assert kind == "cpu" and "pip install 'mindsd[npu]'" in reason
+    assert printed("-c", GONE + DRAWN) == "(1, 32, 32, 3)"
+
 
 def test_torch_itself_does_not_load_without_cann():
     done = run("-c", "import torch", TORCH_DEVICE_BACKEND_AUTOLOAD="1")

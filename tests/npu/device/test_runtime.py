@@ -44,7 +44,8 @@ def test_memory_is_shared_with_views_and_changed_in_place():
     x[1:3].add_(1)
     x.t()[0].fill_(5)
     torch.add(x, 1, out=x)
-    want = torch.tensor([[6.0, 1, 1, 1], [6, 2, 2, 2], [6, 2, 2, 2], [6, 1, 1, 1]])
+    x[None, 3:].squeeze(0).unsqueeze(-1).neg_()
+    want = torch.tensor([[6.0, 1, 1, 1], [6, 2, 2, 2], [6, 2, 2, 2], [-6, -1, -1, -1]])
     assert torch.equal(x.cpu(), want)
 
 

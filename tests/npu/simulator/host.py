@@ -28,8 +28,8 @@ KEPT = {
     "empty_with_swapped_memory", "get_npu_format", "get_storage_size", "is_pinned", "is_set_to",
     "new_empty_strided", "record_stream", "resize_", "resize_as_", "set_",
     "scaled_dot_product_attention", "set_.source_Storage", "set_.source_Storage_storage_offset",
-    "set_.source_Tensor", "unfold", "unsafe_empty_with_format", "view", "view_as_complex",
-    "view_as_real",
+    "set_.source_Tensor", "squeeze", "squeeze.dim", "unfold", "unsafe_empty_with_format",
+    "unsqueeze", "view", "view_as_complex", "view_as_real",
 }  # fmt: skip
 DRAW = 8  # by how much one draw moves a generator's offset
 WIDE = (torch.float64, torch.complex128)
