@@ -44,7 +44,7 @@ def _is_command(talk: Talk, said: str, note: Note) -> bool:
     """Do what a line commands; whether it is a command."""
     if said == "/new":
         talk.restart()
-        note("a new conversation")
+        note("a new conversation, without pictures" if talk.sees else "a new conversation")
     elif said.split()[0] == "/image":
         _show(talk, said.removeprefix("/image"), note)
     elif re.fullmatch(r"/\w+", said):

@@ -97,7 +97,7 @@ class VisionChat(TextGeneration):
 
 def _check_one(options: Mapping[str, Any]) -> None:
     if options.get("n", 1) != 1:
-        raise RequestError("one answer is given to a question; submit() gives n of them")
+        raise RequestError("one answer is given to a question; ask again for another, with a seed")
 
 
 def shown(pictures: Picture | Sequence[Picture], question: str) -> Message:
@@ -106,6 +106,8 @@ def shown(pictures: Picture | Sequence[Picture], question: str) -> Message:
     Raises:
         RequestError: there is no picture, or nothing is asked.
     """
+    if not isinstance(pictures, Picture | Sequence):
+        raise RequestError(f"pictures are PIL images, paths or bytes, got {pictures!r}")
     given = [pictures] if isinstance(pictures, Picture) else list(pictures)
     if not given:
         raise RequestError("there is no picture to look at; give at least one")

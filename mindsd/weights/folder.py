@@ -9,7 +9,7 @@ from typing import Any
 
 from mindsd.errors import ModelError
 from mindsd.weights.defaults import CallDefaults, read_defaults
-from mindsd.weights.embedded import embedded
+from mindsd.weights.embedded import embedded, embedded_language
 from mindsd.weights.safe import check_files, read_object
 
 LIBRARIES = ("diffusers", "transformers")  # a component of any other module would be remote code
@@ -48,6 +48,11 @@ def find_model(model: str | Path) -> ModelFolder:
     Raises:
         ModelError: there is neither, or the folder is incomplete or not safe to load.
     """
+    if str(model) in embedded_language():
+        raise ModelError(
+            f"{model} looks at pictures and writes, it does not draw; show it one: "
+            f"mindsd chat --model {model} --image PICTURE"
+        )
     known = embedded()
     path = known.get(str(model), Path(model))
     if not path.is_dir():

@@ -177,3 +177,8 @@ def test_a_shard_that_is_no_safetensors_file(folder):
     index.write_text(json.dumps({"weight_map": {"a": "weights.dat"}}))
     with pytest.raises(ModelError, match="which is no .safetensors file"):
         find_model(folder)
+
+
+def test_eyes_are_no_image_model():
+    with pytest.raises(ModelError, match="it does not draw; show it one: mindsd chat"):
+        find_model("tiny-vlm")
