@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mindsd.wrap import Wrap, wrap
 
 ROWS = 64  # the layout is chosen for so many rows: no other count was slower with it
-LEAST = 64 * 64  # weights; below, the call costs more than the product
+LEAST = 2**18  # weights; below, two threads meet for longer than one computes
 
 
 class Prepacked:

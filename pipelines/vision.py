@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mindsd.aside import aside
 from mindsd.batching.placeholders import Placeholders, check_apart, names_of, runs
 from mindsd.errors import ModelError, RequestError
 from mindsd.pipelines.image_cache import ImageCache, SeenImage
@@ -214,7 +215,9 @@ class Vision:
 
     def _process(self, text: str, pictures: Any, **how: Any) -> Any:
         try:
-            return self.processor(text=[text], images=pictures, return_tensors="pt", **how)
+            return aside(
+                lambda: self.processor(text=[text], images=pictures, return_tensors="pt", **how)
+            )
         except MemoryError:
             raise
         except Exception as error:  # processors raise what they like about sizes they do not like

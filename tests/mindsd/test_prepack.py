@@ -13,12 +13,12 @@ from mindsd.prepack import Prepacked, can_prepack, weight_bytes
 
 def model(dtype: torch.dtype = torch.float32) -> nn.Sequential:
     torch.manual_seed(0)
-    layers = nn.Linear(96, 128), nn.GELU(), nn.Linear(128, 80, bias=False), nn.Linear(80, 8)
+    layers = nn.Linear(512, 640), nn.GELU(), nn.Linear(640, 520, bias=False), nn.Linear(520, 8)
     return nn.Sequential(*layers).to(dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(1, 96), (5, 96), (2, 70, 96), (96,), (0, 96)])
+@pytest.mark.parametrize("shape", [(1, 512), (5, 512), (2, 70, 512), (512,), (0, 512)])
 @torch.inference_mode()
 def test_products_are_the_same_but_for_rounding(dtype, shape):
     own = model(dtype)
@@ -37,7 +37,7 @@ def test_products_are_the_same_but_for_rounding(dtype, shape):
 def test_only_what_gains_is_prepacked():
     own = model()
     assert Prepacked(own).names == ["0", "2"]  # the last one has too few weights
-    assert weight_bytes(own) == 4 * (96 * 128 + 128 * 80)
+    assert weight_bytes(own) == 4 * (512 * 640 + 640 * 520)
     assert not can_prepack(model(torch.float64)[0]) and not can_prepack(nn.Embedding(100, 100))
 
 
@@ -45,7 +45,7 @@ def test_only_what_gains_is_prepacked():
 def test_a_weight_that_changes_is_followed():
     own: Any = model()
     Prepacked(own)
-    given = torch.randn(3, 96)
+    given = torch.randn(3, 512)
     own[0].weight.mul_(2)
     assert torch.equal(own[0](given), nn.functional.linear(given, own[0].weight, own[0].bias))
 
@@ -53,5 +53,5 @@ def test_a_weight_that_changes_is_followed():
 def test_gradients_still_flow():
     own: Any = model()
     Prepacked(own)
-    own(torch.randn(3, 96)).sum().backward()
+    own(torch.randn(3, 512)).sum().backward()
     assert own[0].weight.grad is not None
