@@ -7,9 +7,8 @@ as queries of one head.
     a   K0 K1 K3 ..      b   K2 K5 .. ..      | one row each, padded to the longest of the bucket
     c   K9                                    | a bucket of its own: padding it would cost more
 
-On two cores of an AMD EPYC, 16 sequences of 257 tokens took 0.41 ms a layer so, 0.63 in a loop over
-views of their pages, and 0.95 with every page as a row of its own and the parts weighed afterwards
-(float32; bfloat16: 0.49, 0.56, 0.76).
+On two cores of an AMD EPYC, 16 sequences of 257 tokens took 0.62 ms a layer so and 1.20 sequence by
+sequence (float32; bfloat16: 0.51 and 2.03; benchmarks/kernels.py).
 """
 
 from __future__ import annotations

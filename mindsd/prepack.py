@@ -2,11 +2,11 @@
 
 A plain `nn.Linear` keeps its weight as a matrix; for every product the library copies pieces of it
 into an order of its own, or reads it in a slow one. Laid out once, the same products took, on two
-cores of an AMD EPYC with AVX512 (1536 x 576, plain against prepacked, us):
+cores of an AMD EPYC with AVX512 (1536 x 576, plain against prepacked, us; benchmarks/kernels.py):
 
-    rows        1          4          16         512
-    float32     197 / 49   328 / 60   409 / 99   4559 / 1868
-    bfloat16     68 / 29    72 / 27   105 / 52   1151 / 968
+    rows       1         4          16         512
+    float32    50 / 40   148 / 41   215 / 77   4118 / 1755
+    bfloat16   42 / 28    47 / 30    64 / 49    924 / 908
 
 It is what torch.compile does when it freezes a model, without compiling. Results differ from the
 plain ones by rounding only. The weights stay where they are, so that everything can be taken off
