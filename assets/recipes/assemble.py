@@ -52,13 +52,18 @@ def merge_logs(parts: Path) -> str:
     return "{\n" + ",\n".join(runs) + "\n}\n"
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def read_options(description: str | None) -> argparse.Namespace:
+    """What the recipes that put pipelines together are told on the command line."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--parts", type=Path, required=True, help="the training folder")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--unfinished", action="store_true", help="take the last checkpoint")
     parser.add_argument("--log", type=Path, help="write the logs of all runs here")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    options = read_options(__doc__)
     assemble(options.parts, options.unfinished).save_pretrained(options.out)
     if options.log:
         options.log.write_text(merge_logs(options.parts))

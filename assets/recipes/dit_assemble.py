@@ -3,7 +3,6 @@
 # diffusers annotates less than it takes and returns.
 # pyright: reportArgumentType=false
 
-import argparse
 import json
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from mindsd.weights.defaults import DEFAULTS
 
-from .assemble import merge_logs
+from .assemble import merge_logs, read_options
 from .dit import Student, build_scheduler, load_student
 
 # A third text encoder, which is missing, would be 256 tokens of zeros beside 64 of the picture.
@@ -56,18 +55,17 @@ def assemble(parts: Path, unfinished: bool = False, **size: int) -> StableDiffus
 
 
 def write_folder(pipeline: StableDiffusion3Pipeline, out: Path) -> None:
-    """The pipeline and how it wants to be called."""
+    """The pipeline and how it wants to be called, without the paths its parts came from."""
     pipeline.save_pretrained(out)
+    for path in out.glob("*/config.json"):
+        told = json.loads(path.read_text())
+        if told.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
     (out / DEFAULTS).write_text(json.dumps(CALL, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", type=Path, required=True, help="the training folder")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--unfinished", action="store_true", help="take the last checkpoint")
-    parser.add_argument("--log", type=Path, help="write the logs of all runs here")
-    options = parser.parse_args()
+    options = read_options(__doc__)
     write_folder(assemble(options.parts, options.unfinished), options.out)
     if options.log:
         options.log.write_text(merge_logs(options.parts))

@@ -32,6 +32,10 @@ def test_the_folder_is_small_and_holds_no_code():
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
 
 
+def test_no_path_of_the_machine_it_was_made_on_is_left():
+    assert not [path for path in FOLDER.rglob("*.json") if '_path": "/' in path.read_text()]
+
+
 def test_the_stock_pipeline_draws_the_same(drawn: np.ndarray):
     absent = {"text_encoder_3": None, "tokenizer_3": None}
     pipe = StableDiffusion3Pipeline.from_pretrained(FOLDER, dtype=torch.float32, **absent)
