@@ -2,6 +2,7 @@
 
 MindsdError
 ├── RequestError            what was asked cannot be done: change the request (exit code 2)
+│   └── UnknownModel        there is no model of this id
 ├── ModelError              the model folder is missing, incomplete or not safe (exit code 2)
 ├── OutputError             results cannot be written where they should go (exit code 2)
 ├── BrokenImage             the model drew values that are not numbers
@@ -22,6 +23,10 @@ class MindsdError(Exception):
 
 class RequestError(MindsdError, ValueError):
     """The request itself is wrong: a size, a step count, a prompt, an unknown option."""
+
+
+class UnknownModel(RequestError):
+    """No model has this id; the message names the nearest one."""
 
 
 class ModelError(MindsdError):

@@ -1,0 +1,146 @@
+"""What routes and the page ask: admits jobs, runs them on the hub's models, knows them by id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from mindsd.pipelines.hub import Hub
+from mindsd.pipelines.resident import Resident
+from mindsd.request import Event, Request
+
+from .job import Job
+from .refusal import DRAINING, TIMED_OUT, Refusal
+
+log = structlog.get_logger("mindsd.server")
+
+REMEMBERED = 1000  # jobs that have ended
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """What is taken on.
+
+    Attributes:
+        requests: images and answers that may wait or run at a time; one more is refused by 429.
+        seconds: of one job, waiting included; after it the job ends by 504. None for no bound.
+    """
+
+    requests: int = 256
+    seconds: float | None = 600.0
+
+
+class Service:
+    """All jobs of one server. Used on the event loop alone.
+
+    Attributes:
+        draining: no more jobs are taken, those that are taken go on.
+        taken: requests that wait or run.
+        listeners: told of every event of every job; `on_over` ones of every end.
+    """
+
+    def __init__(self, hub: Hub, limits: ServiceLimits | None = None) -> None:
+        self.hub = hub
+        self.limits = limits or ServiceLimits()
+        self.draining = False
+        self.taken = 0
+        self.listeners: list[Callable[[Job, int, Event], None]] = []
+        self.on_over: list[Callable[[Job], None]] = []
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+
+    def open(
+        self, kind: str, model: str, requests: int = 1, *, seconds: float | None = None
+    ) -> Job:
+        """Admit a job of so many requests, or refuse it; before anything is awaited for it.
+
+        Args:
+            seconds: after which it ends; at most those of the limits.
+
+        Raises:
+            Refusal: too much waits already (429), or the server is going down (503).
+        """
+        if self.draining:
+            raise replace(DRAINING)
+        if self.taken + requests > self.limits.requests:
+            said = f"{self.taken} of {self.limits.requests} places are taken, {requests} are asked"
+            raise Refusal(429, "queue_full", f"{said}; ask again later", None, 1)
+        self.taken += requests
+        bounds = [bound for bound in (seconds, self.limits.seconds) if bound is not None]
+        timer = None
+        job = Job(kind, model, on_event=self._tell)
+        if bounds:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(min(bounds), lambda: job.cancel(replace(TIMED_OUT)))
+
+        def over(job: Job) -> None:
+            self.taken -= requests
+            if timer is not None:
+                timer.cancel()
+            if job.refusal is not None and job.refusal.status >= 500 and job.error is not None:
+                log.error("job failed", job=job.id, kind=kind, model=model, exc_info=job.error)
+
+        job.on_over += [over, *self.on_over]
+        self._remember(job)
+        return job
+
+    def start(self, job: Job, submit: Callable[[Resident], Iterable[Request]]) -> None:
+        """Load the job's model and submit; `submit` runs on a thread of its own."""
+        held: list[Resident] = []
+
+        def work() -> Iterable[Request]:
+            held.append(self.hub.enter(job.model))
+            return submit(held[0])
+
+        def left(job: Job) -> None:
+            for resident in held:
+                self.hub.leave(resident)
+
+        job.on_over.append(left)
+        job.start(work)
+
+    def find(self, id: str) -> Job:
+        """The job of this id.
+
+        Raises:
+            Refusal: there is none (404).
+        """
+        if id not in self._jobs:
+            raise Refusal(404, "job_not_found", "there is no job of this id, or it is forgotten")
+        return self._jobs[id]
+
+    def jobs(self) -> list[Job]:
+        """All that are known, the oldest first."""
+        return list(self._jobs.values())
+
+    def place(self, job: Job) -> int:
+        """How many jobs wait before this one; 0 for one that runs or is over."""
+        if job.state != "queued":
+            return 0
+        waiting = [own for own in self._jobs.values() if own.state == "queued"]
+        return waiting.index(job)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more; let what runs end, and cancel what has not after so many seconds."""
+        self.draining = True
+        live = [job for job in self._jobs.values() if not job.over]
+        waits = [asyncio.create_task(job.wait()) for job in live]
+        if waits:
+            await asyncio.wait(waits, timeout=seconds)
+        for job in live:
+            job.cancel(replace(DRAINING))
+        if waits:
+            await asyncio.wait(waits, timeout=seconds)
+
+    def _tell(self, job: Job, place: int, event: Event) -> None:
+        for listener in self.listeners:
+            listener(job, place, event)
+
+    def _remember(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        ended = [id for id, own in self._jobs.items() if own.over]
+        for id in ended[: max(0, len(ended) - REMEMBERED)]:
+            del self._jobs[id]

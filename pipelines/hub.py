@@ -1,0 +1,182 @@
+"""Many models on one engine: loaded when first asked for, kept while used, unloaded when idle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from mindsd.batching.limits import Limits
+from mindsd.device import find_device
+from mindsd.engine import Engine
+from mindsd.errors import EngineClosed, QueueFull, RequestError
+from mindsd.pipelines.language_model import load_language
+from mindsd.pipelines.loading import load_model
+from mindsd.pipelines.resident import Resident
+from mindsd.pipelines.shelf import Entry, Shelf
+
+MEMORY_SHARE = 0.8  # of what is free when the hub is made, for the activations of live images
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """How models are kept.
+
+    Attributes:
+        device, dtype, attention: as `load_model` takes them, for every model.
+        keep_alive: seconds after which an idle model is unloaded; None keeps it.
+        most: models loaded at once; one more takes the place of the one idle for longest.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    keep_alive: float | None = 300.0
+    most: int = 4
+
+    def __post_init__(self) -> None:
+        if self.most < 1 or (self.keep_alive is not None and not self.keep_alive >= 0):
+            raise RequestError(f"most is at least 1 and keep_alive at least 0, got {self}")
+
+
+class Hub:
+    """The models of a shelf, and the one engine they run on. Safe to use from any thread.
+
+    Attributes:
+        engine: that all requests run on; closed with the hub.
+
+    Raises:
+        RequestError: the device cannot be had.
+    """
+
+    def __init__(self, shelf: Shelf, options: HubOptions | None = None) -> None:
+        self.shelf = shelf
+        self.options = options or HubOptions()
+        memory = int(MEMORY_SHARE * find_device(self.options.device).free())
+        self.engine = Engine(Limits(memory=max(memory, 1)))
+        self._residents: dict[str, Resident] = {}
+        self._lock = threading.Lock()  # of the table; never held while a model loads
+        self._loading = threading.Lock()  # one at a time: each measures what memory is left
+        self._closed = False
+
+    def enter(self, id: str) -> Resident:
+        """The model of this id, loaded if it is not yet; it stays until `leave`.
+
+        Raises:
+            UnknownModel: there is none on the shelf.
+            ModelError: it cannot be loaded.
+            QueueFull: it must be loaded, and as many as may be are loaded and in use.
+            EngineClosed: the hub was closed.
+        """
+        if (resident := self._taken(id)) is not None:
+            return resident
+        entry = self.shelf.find(id)
+        with self._loading:
+            if (resident := self._taken(id)) is not None:
+                return resident
+            self._make_room()
+            resident = self._load(entry)
+            with self._lock:
+                resident.users += 1
+                self._residents[id] = resident
+            return resident
+
+    def leave(self, resident: Resident) -> None:
+        """One user of a model less."""
+        with self._lock:
+            resident.users -= 1
+            resident.idle_since = time.monotonic()
+
+    @contextmanager
+    def lease(self, id: str) -> Iterator[Resident]:
+        """`enter` and `leave`."""
+        resident = self.enter(id)
+        try:
+            yield resident
+        finally:
+            self.leave(resident)
+
+    def unload(self, id: str) -> bool:
+        """Unload a model now; whether it was loaded.
+
+        Raises:
+            RequestError: it is in use.
+        """
+        with self._lock:
+            resident = self._residents.get(id)
+            if resident is None:
+                return False
+            if resident.users:
+                raise RequestError(f"{id} is in use by {resident.users}; wait, or cancel first")
+            del self._residents[id]
+        resident.close()
+        return True
+
+    def sweep(self) -> list[str]:
+        """Unload what has been idle for longer than it is kept; the ids."""
+        kept = self.options.keep_alive
+        if kept is None:
+            return []
+        with self._lock:
+            before = time.monotonic() - kept
+            own = self._residents.values()
+            old = [one for one in own if not one.users and one.idle_since <= before]
+            for one in old:
+                del self._residents[one.entry.id]
+        for one in old:
+            one.close()
+        return [one.entry.id for one in old]
+
+    def loaded(self) -> dict[str, int]:
+        """The ids of the models that are loaded, and how many use each."""
+        with self._lock:
+            return {id: resident.users for id, resident in self._residents.items()}
+
+    def close(self) -> None:
+        """Cancel every request and unload everything."""
+        with self._lock:
+            self._closed = True
+        self.engine.close()
+        with self._loading, self._lock:
+            residents = list(self._residents.values())
+            self._residents.clear()
+        for resident in residents:
+            resident.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _taken(self, id: str) -> Resident | None:
+        with self._lock:
+            if self._closed:
+                raise EngineClosed("the server is going down; ask again later")
+            resident = self._residents.get(id)
+            if resident is not None:
+                resident.users += 1
+            return resident
+
+    def _make_room(self) -> None:
+        with self._lock:
+            if len(self._residents) < self.options.most:
+                return
+            idle = [one for one in self._residents.values() if not one.users]
+            if not idle:
+                said = f"{len(self._residents)} models are loaded and in use"
+                raise QueueFull(f"{said}, no more fit; ask one of {', '.join(self._residents)}")
+            oldest = min(idle, key=lambda one: one.idle_since)
+            del self._residents[oldest.entry.id]
+        oldest.close()
+
+    def _load(self, entry: Entry) -> Resident:
+        device, dtype = self.options.device, self.options.dtype
+        if entry.kind == "image":
+            loaded = load_model(entry.source, device, dtype, self.options.attention)
+        else:
+            loaded = load_language(entry.source, device, dtype)
+        return Resident(entry, loaded, self.engine)
