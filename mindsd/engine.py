@@ -216,7 +216,7 @@ class Engine:
         if isinstance(asked[0], Ask):
             self._runners.add(asked[0].runner)
             return asked[0].runner.run(asked)
-        return attempt(asked, self.counts.add)
+        return attempt(asked, self.counts)
 
     def _resume(self, live: Coroutine, outcome: Outcome) -> None:
         live.resume(outcome, self._next_arrival())

@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 import mindsd
 from mindsd.errors import MindsdError
 
-from . import models
+from . import health, jobs, models
+from .metrics import Metrics
 from .refusal import BROKEN, Refusal, refusal_of
 from .service import Service
 
@@ -30,8 +31,8 @@ def create_app(service: Service) -> FastAPI:
         await service.drain(0)
 
     app = FastAPI(title="mindsd", version=mindsd.__version__, lifespan=lifespan)
-    app.state.service = service
-    for router in (models.router,):
+    app.state.service, app.state.metrics = service, Metrics(service)
+    for router in (health.router, models.router, jobs.router):
         app.include_router(router)
     app.add_exception_handler(Refusal, _told)
     app.add_exception_handler(MindsdError, _told)

@@ -19,6 +19,7 @@ from .refusal import DRAINING, TIMED_OUT, Refusal
 log = structlog.get_logger("mindsd.server")
 
 REMEMBERED = 1000  # jobs that have ended
+LAST_STEP = 30.0  # seconds that a cancelled job may take for the step it is in
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Service:
     Attributes:
         draining: no more jobs are taken, those that are taken go on.
         taken: requests that wait or run.
-        listeners: told of every event of every job; `on_over` ones of every end.
+        listeners: told of every event of every job; those of `on_over` of every end, those of
+            `on_refused` of every job that was not admitted.
     """
 
     def __init__(self, hub: Hub, limits: ServiceLimits | None = None) -> None:
@@ -50,6 +52,7 @@ class Service:
         self.taken = 0
         self.listeners: list[Callable[[Job, int, Event], None]] = []
         self.on_over: list[Callable[[Job], None]] = []
+        self.on_refused: list[Callable[[Refusal], None]] = []
         self._jobs: OrderedDict[str, Job] = OrderedDict()
 
     def open(
@@ -63,11 +66,10 @@ class Service:
         Raises:
             Refusal: too much waits already (429), or the server is going down (503).
         """
-        if self.draining:
-            raise replace(DRAINING)
-        if self.taken + requests > self.limits.requests:
-            said = f"{self.taken} of {self.limits.requests} places are taken, {requests} are asked"
-            raise Refusal(429, "queue_full", f"{said}; ask again later", None, 1)
+        if (refusal := self._refused(requests)) is not None:
+            for listener in self.on_refused:
+                listener(refusal)
+            raise refusal
         self.taken += requests
         bounds = [bound for bound in (seconds, self.limits.seconds) if bound is not None]
         timer = None
@@ -133,7 +135,19 @@ class Service:
         for job in live:
             job.cancel(replace(DRAINING))
         if waits:
-            await asyncio.wait(waits, timeout=seconds)
+            await asyncio.wait(waits, timeout=LAST_STEP)
+
+    def _refused(self, requests: int) -> Refusal | None:
+        """Why so many more are not admitted; None where they are."""
+        if self.draining:
+            return replace(DRAINING)
+        most = self.limits.requests
+        if requests > most:
+            return Refusal(400, "too_many", f"{requests} are asked at once; at most {most}", "n")
+        if self.taken + requests > most:
+            said = f"{self.taken} of {most} places are taken, {requests} are asked"
+            return Refusal(429, "queue_full", f"{said}; ask again later", None, 1)
+        return None
 
     def _tell(self, job: Job, place: int, event: Event) -> None:
         for listener in self.listeners:

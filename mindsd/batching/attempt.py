@@ -8,7 +8,6 @@ calls succeeds is not tried again at that size.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 
 import torch
@@ -16,18 +15,17 @@ import torch
 from mindsd.batching import proof, stack
 from mindsd.batching.call import Batchable, Call
 from mindsd.batching.coroutine import Outcome
+from mindsd.batching.counts import Counts
 from mindsd.device import is_out_of_memory
 from mindsd.errors import OutOfMemory
 
-OnForward = Callable[[list[Call]], None]
 
-
-def attempt(calls: list[Call], on_forward: OnForward) -> list[Outcome]:
+def attempt(calls: list[Call], counts: Counts) -> list[Outcome]:
     """The outcome of every call of a group, in order.
 
     Args:
         calls: calls that fit each other.
-        on_forward: told the calls of every forward that succeeded.
+        counts: of what was done.
     """
     batchable, key = calls[0].batchable, calls[0].key
     try:
@@ -35,7 +33,7 @@ def attempt(calls: list[Call], on_forward: OnForward) -> list[Outcome]:
         if len(calls) > 1 and not proof.holds(calls, results):
             raise stack.NotRows("its rows depend on each other")
         forward.commit()
-        on_forward(calls)
+        counts.add(calls)
         batchable.caps.went_well(key, sum(call.rows for call in calls))
         return [Outcome(value) for value in results]
     except stack.NotRows as reason:
@@ -50,9 +48,10 @@ def attempt(calls: list[Call], on_forward: OnForward) -> list[Outcome]:
         torch.cuda.empty_cache()
     capped = sum(call.rows for call in calls[:size])
     if ran_out:
+        counts.splits += 1
         batchable.caps.failed(key, capped)
     parts = [calls[i : i + size] for i in range(0, len(calls), size)]
-    outcomes = [outcome for part in parts for outcome in attempt(part, on_forward)]
+    outcomes = [outcome for part in parts for outcome in attempt(part, counts)]
     if not batchable.alone and not any(outcome.error for outcome in outcomes):
         # Each went well without the others: it was the group. A part may have learned less already.
         batchable.caps.failed(key, batchable.caps.rows(key, capped))

@@ -9,10 +9,16 @@ from mindsd.batching.call import Call
 
 @dataclass
 class Counts:
-    """What the engine has done: forwards that succeeded and their rows, by kind of work."""
+    """What the engine has done.
+
+    Attributes:
+        forwards, rows: forwards that succeeded and their rows, by kind of work.
+        splits: groups that were halved because memory ran out.
+    """
 
     forwards: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
+    splits: int = 0
 
     def add(self, calls: list[Call]) -> None:
         kind = calls[0].batchable.kind

@@ -1,0 +1,73 @@
+"""`mindsd serve`: an OpenAI-compatible server, and the page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..libraries import heavy_imports
+
+Names = list[str] | None
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 7860,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of models; ids are the names in it.")
+    ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option("-m", "--model", help="One more folder or .gguf file; may be said again."),
+    ] = None,
+    preload: Annotated[
+        Names, typer.Option(help="Id of a model to load at once; may be said again.")
+    ] = None,
+    keep_alive: Annotated[
+        float, typer.Option(help="Seconds that an idle model stays loaded; -1 for ever.")
+    ] = 300,
+    most_models: Annotated[int, typer.Option(help="Models loaded at a time.", min=1)] = 4,
+    max_requests: Annotated[
+        int, typer.Option(help="Images and answers that may wait or run.", min=1)
+    ] = 256,
+    request_timeout: Annotated[
+        float, typer.Option(help="Seconds of one request, waiting included; 0 for no bound.", min=0)
+    ] = 600,
+    drain: Annotated[
+        float, typer.Option(help="Seconds that what runs may take at the end.", min=0)
+    ] = 30,
+    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    json_logs: Annotated[
+        bool | None,
+        typer.Option("--json-logs/--plain-logs", help="Of stderr. (default: plain on a terminal)"),
+    ] = None,
+) -> None:
+    """Serve OpenAI clients: images, chat and completions, from all models at once.
+
+    The address goes to stdout once requests are taken, the log to stderr. Ctrl-C or SIGTERM lets
+    what runs end; said again it ends at once.
+    """
+    with heavy_imports():
+        from mindsd.pipelines.hub import HubOptions
+
+        from ..server.service import ServiceLimits
+        from ..server.serving import ServeOrder
+        from ..server.serving import serve as run
+    order = ServeOrder(
+        host=host,
+        port=port,
+        models=models,
+        named=tuple(model or ()),
+        preload=tuple(preload or ()),
+        hub=HubOptions(
+            device, dtype, keep_alive=keep_alive if keep_alive >= 0 else None, most=most_models
+        ),
+        limits=ServiceLimits(max_requests, request_timeout or None),
+        drain=drain,
+        json_logs=not sys.stderr.isatty() if json_logs is None else json_logs,
+    )
+    run(order)
