@@ -31,6 +31,7 @@ class Server(uvicorn.Server):
     """uvicorn, which drains before it closes.
 
     Args:
+        service: what its application is made over.
         drain: seconds that what runs may take when the end is asked for.
         on_start: called once requests are taken.
     """
@@ -43,7 +44,7 @@ class Server(uvicorn.Server):
         on_start: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
-        self._service = service
+        self.service = service
         self._drain = drain
         self._on_start = on_start
         self._ending: asyncio.Task[None] | None = None
@@ -69,7 +70,7 @@ class Server(uvicorn.Server):
         self._ending = asyncio.get_running_loop().create_task(self._end())
 
     async def _end(self) -> None:
-        await self._service.drain(self._drain)
+        await self.service.drain(self._drain)
         self.should_exit = True
 
 
@@ -92,15 +93,14 @@ def listen(host: str, port: int) -> socket.socket:
     return own
 
 
-def run(
+def make_server(
     app: FastAPI,
     service: Service,
-    at: socket.socket,
     *,
     drain: float = 30.0,
     on_start: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve on a listening socket until a signal comes."""
+) -> Server:
+    """The server of an application; `serve` runs it."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -112,11 +112,12 @@ def run(
         http="h11",
         ws="none",
     )
-    asyncio.run(_serve(Server(config, service, drain, on_start), service, at))
+    return Server(config, service, drain, on_start)
 
 
-async def _serve(server: Server, service: Service, at: socket.socket) -> None:
-    sweeping = asyncio.create_task(_sweep(service))
+async def serve(server: Server, at: socket.socket) -> None:
+    """Serve on a listening socket until the server is told to end."""
+    sweeping = asyncio.create_task(_sweep(server.service))
     try:
         await server.serve(sockets=[at])
     finally:

@@ -14,7 +14,7 @@ from mindsd.pipelines.resident import Resident
 from mindsd.request import Event, Request
 
 from .job import Job
-from .refusal import DRAINING, TIMED_OUT, Refusal
+from .refusal import DRAINING, TIMED_OUT, Refusal, refusal_of
 
 log = structlog.get_logger("mindsd.server")
 
@@ -82,7 +82,7 @@ class Service:
             self.taken -= requests
             if timer is not None:
                 timer.cancel()
-            if job.refusal is not None and job.refusal.status >= 500 and job.error is not None:
+            if job.error is not None and refusal_of(job.error).status >= 500:
                 log.error("job failed", job=job.id, kind=kind, model=model, exc_info=job.error)
 
         job.on_over += [over, *self.on_over]

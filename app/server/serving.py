@@ -5,6 +5,7 @@ Imports torch, diffusers and transformers; the command imports this file when it
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from mindsd.pipelines.shelf import Shelf
 
 from .application import create_app
 from .logs import configure_logs
-from .run import listen, run
+from .run import listen, make_server
+from .run import serve as run
 from .service import Service, ServiceLimits
 
 
@@ -79,7 +81,8 @@ def serve(order: ServeOrder) -> None:
             print(f"{address}/v1 serves OpenAI clients; Ctrl-C ends it", file=sys.stderr)
             print(address, flush=True)
 
-        run(create_app(service), service, at, drain=order.drain, on_start=started)
+        server = make_server(create_app(service), service, drain=order.drain, on_start=started)
+        asyncio.run(run(server, at))
 
 
 def _shown(host: str) -> str:

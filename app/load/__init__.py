@@ -1,0 +1,1 @@
+"""Loads a server as many users would, and tells how it held."""
