@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..completions import image_models, samplers
+from ..device_options import Device, Dtype
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
 from ..trial import Trial
@@ -18,8 +20,12 @@ Real = float | None
 
 
 def bench(
+    context: typer.Context,
     model: Annotated[
-        str, typer.Option("-m", "--model", help="Embedded model or diffusers folder.")
+        str,
+        typer.Option(
+            "-m", "--model", help="Embedded model or diffusers folder.", autocompletion=image_models
+        ),
     ] = "tiny-sd",
     prompts: Annotated[
         Path | None, typer.Option(help="File with a prompt on each line. (default: our own)")
@@ -27,7 +33,8 @@ def bench(
     steps: Annotated[Whole, typer.Option(help="Denoising steps. (default: the model's)")] = None,
     guidance: Annotated[Real, typer.Option(help="Guidance scale. (default: the model's)")] = None,
     scheduler: Annotated[
-        Text, typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".')
+        Text,
+        typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".', autocompletion=samplers),
     ] = None,
     size: Annotated[
         Text, typer.Option(metavar="WxH", help="Pixels. (default: the model's)")
@@ -35,8 +42,8 @@ def bench(
     images: Annotated[int, typer.Option(help="That quality is judged on.")] = 16,
     batch: Annotated[int, typer.Option(help="Images drawn at once.")] = 4,
     rounds: Annotated[int, typer.Option(help="How often the time of each way is taken.")] = 3,
-    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     attention: Annotated[
         str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
     ] = "auto",
@@ -48,6 +55,8 @@ def bench(
 
     The table goes to stdout, progress to stderr. Ctrl-C prints what is known so far.
     """
+    if context.invoked_subcommand is not None:
+        return
     with choose_watch(as_json) as watch:
         trial = Trial(
             model=model,

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from mindsd.errors import RequestError
 
+from ..completions import language_models
+from ..device_options import Device, Dtype
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
 from ..text_options import SEES, TALKS, ChatOrder
@@ -37,6 +39,7 @@ def chat(
             "--model",
             help="smollm2, tiny-vlm, a transformers folder or a .gguf file. "
             "(default: smollm2; tiny-vlm with --image)",
+            autocompletion=language_models,
         ),
     ] = None,
     image: Annotated[
@@ -54,8 +57,8 @@ def chat(
     ] = None,
     top_p: Annotated[float, typer.Option(help="Only the likeliest tokens of this share.")] = 0.9,
     seed: Annotated[Whole, typer.Option(help="Makes answers repeatable. (default: any)")] = None,
-    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Talk with a language model; with a PROMPT or piped text, print one answer.
 

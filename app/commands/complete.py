@@ -11,6 +11,8 @@ from ..answer_file import AnswerFile
 from ..batch import Batch
 from ..batch_progress import BatchLines, BatchTally, choose_batch_progress
 from ..batch_run import run_batch
+from ..completions import language_models
+from ..device_options import Device, Dtype
 from ..interrupt import Interrupt
 from ..libraries import heavy_imports
 from ..prompt_lines import ANSWERS, PromptLines
@@ -30,7 +32,13 @@ def complete(
         typer.Option("-o", "--output", show_default=False, help="JSON lines: answers are added."),
     ],
     model: Annotated[
-        str, typer.Option("-m", "--model", help="smollm2, a transformers folder or a .gguf file.")
+        str,
+        typer.Option(
+            "-m",
+            "--model",
+            help="smollm2, a transformers folder or a .gguf file.",
+            autocompletion=language_models,
+        ),
     ] = "smollm2",
     system: Annotated[Text, typer.Option(help="Said before each prompt that is a text.")] = None,
     raw: Annotated[
@@ -52,8 +60,8 @@ def complete(
     seed: Annotated[
         Whole, typer.Option(help="With its number the seed of a line without. (default: any)")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Answer each line of a file: {"prompt": "..."}, {"messages": [...]} or a text as JSON.
 

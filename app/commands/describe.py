@@ -12,7 +12,9 @@ from ..batch import Batch
 from ..batch_progress import BatchLines, BatchTally, choose_batch_progress
 from ..batch_run import run_batch
 from ..caption_lines import CaptionLines
+from ..completions import vision_models
 from ..describe_options import DescribeOrder
+from ..device_options import Device, Dtype
 from ..interrupt import Interrupt
 from ..libraries import heavy_imports
 from ..picture_files import CAPTIONS, without_caption
@@ -41,12 +43,18 @@ def describe(
         Text, typer.Option(help="Asked about each. (default: a description)")
     ] = None,
     model: Annotated[
-        str, typer.Option("-m", "--model", help="tiny-vlm, or a transformers folder that sees.")
+        str,
+        typer.Option(
+            "-m",
+            "--model",
+            help="tiny-vlm, or a transformers folder that sees.",
+            autocompletion=vision_models,
+        ),
     ] = "tiny-vlm",
     max_tokens: Annotated[Whole, typer.Option(help="Of one caption. (default: 256)")] = None,
     limit: Annotated[Whole, typer.Option(help="At most so many pictures now.")] = None,
-    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Describe pictures, or answer a question about each, many in one batch.
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mindsd.weights.language import PACKAGES
 
+from ..completions import language_models
 from ..libraries import heavy_imports
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def doctor(
             "--model",
             "-m",
             help="Load this language model, seeing or not, and say how it runs here.",
+            autocompletion=language_models,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,

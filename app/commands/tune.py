@@ -11,6 +11,8 @@ import typer
 from mindsd.errors import OutputError
 from mindsd.pipelines.profile import check_place
 
+from ..completions import image_models, samplers
+from ..device_options import Device, Dtype
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
 from ..trial import Trial
@@ -23,7 +25,10 @@ Real = float | None
 
 def tune(
     model: Annotated[
-        str, typer.Option("-m", "--model", help="Embedded model or diffusers folder.")
+        str,
+        typer.Option(
+            "-m", "--model", help="Embedded model or diffusers folder.", autocompletion=image_models
+        ),
     ] = "tiny-sd",
     bound: Annotated[
         str,
@@ -35,7 +40,8 @@ def tune(
     steps: Annotated[Whole, typer.Option(help="Denoising steps. (default: the model's)")] = None,
     guidance: Annotated[Real, typer.Option(help="Guidance scale. (default: the model's)")] = None,
     scheduler: Annotated[
-        Text, typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".')
+        Text,
+        typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".', autocompletion=samplers),
     ] = None,
     size: Annotated[
         Text, typer.Option(metavar="WxH", help="Pixels. (default: the model's)")
@@ -49,8 +55,8 @@ def tune(
         Path | None,
         typer.Option("-o", "--output", help="The profile. (default: MODEL.profile.json)"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     attention: Annotated[
         str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
     ] = "auto",

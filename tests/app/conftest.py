@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,12 @@ class Run:
     @property
     def events(self) -> list[dict]:
         return [json.loads(line) for line in self.lines]
+
+
+@pytest.fixture(autouse=True)
+def _no_config_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in a developer's own file would change what commands do."""
+    monkeypatch.setenv("MINDSD_CONFIG", os.devnull)
 
 
 @pytest.fixture(scope="session")

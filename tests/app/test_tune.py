@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mindsd.app.png import read_record
+from mindsd.app.picture_record import read_record
 from mindsd.errors import OutputError
 from mindsd.pipelines.knobs import Knob
 from mindsd.pipelines.measure import Measure

@@ -1,0 +1,25 @@
+"""--device and --dtype, which are the same in every command that runs a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+# torch is not imported for a name; the tests hold these against mindsd.device
+DEVICES = ("auto", "npu", "cuda", "cpu")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+def _devices() -> list[str]:
+    return list(DEVICES)
+
+
+def _dtypes() -> list[str]:
+    return list(DTYPES)
+
+
+Device = Annotated[str, typer.Option(help="auto, npu, cuda or cpu.", autocompletion=_devices)]
+Dtype = Annotated[
+    str, typer.Option(help="auto, float32, float16 or bfloat16.", autocompletion=_dtypes)
+]
