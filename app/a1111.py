@@ -2,17 +2,18 @@
 
     a red circle
     Negative prompt: blur
-    Steps: 20, Sampler: Euler a, CFG scale: 7.5, Seed: 7, Size: 128x128, Model: tiny-sd, ...
+    Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: 7, Size: 128x128, ...
 
-Values that hold a comma, a colon or a line break stand as JSON strings. The form cannot say where a
-prompt ends that itself has a line "Negative prompt:"; our own chunk (png.py) can.
+Older pictures of theirs say "Sampler: DPM++ 2M Karras". Values that hold a comma, a colon or a line
+break stand as JSON strings. The form cannot say where a prompt ends that itself has a line
+"Negative prompt:"; our own text (picture_record.py) can.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mindsd.pipelines.parameters import ImageParameters, parse_size
@@ -20,8 +21,11 @@ from mindsd.pipelines.parameters import ImageParameters, parse_size
 from .samplers import NAMES, sampler_of, scheduler_of
 
 NEGATIVE = "Negative prompt:"
-PAIR = re.compile(r'\s*([^:,"]+):\s*("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
+# What stands between two commas outside of quotes; possessive, so that no text makes it slow.
+PIECE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*+(?:"|\\?$))++')
+CLASS = re.compile(r"\w+Scheduler(\(.*\))?")
 FEWEST = 3  # pairs that make a last line one of settings and not of prose
+SAMPLER = ("Sampler", "Schedule type")
 READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "Steps": ("steps", int),
     "CFG scale": ("guidance", float),
@@ -35,7 +39,7 @@ def write_text(parameters: ImageParameters, model: str, version: str) -> str:
     size = f"{parameters.width}x{parameters.height}" if parameters.width else None
     settings = {
         "Steps": parameters.steps,
-        "Sampler": parameters.scheduler and sampler_of(parameters.scheduler),
+        **dict(zip(SAMPLER, sampler_of(parameters.scheduler or ""), strict=True)),
         "CFG scale": parameters.guidance,
         "Seed": parameters.seed,
         "Size": size,
@@ -43,7 +47,7 @@ def write_text(parameters: ImageParameters, model: str, version: str) -> str:
         "Model": model,
         "Version": version,
     }
-    known = {name: value for name, value in settings.items() if value is not None}
+    known = {name: value for name, value in settings.items() if value not in (None, "")}
     lines = [parameters.prompt]
     if parameters.negative_prompt:
         lines.append(f"{NEGATIVE} {parameters.negative_prompt}")
@@ -51,27 +55,44 @@ def write_text(parameters: ImageParameters, model: str, version: str) -> str:
     return "\n".join(lines)
 
 
-def read_text(text: str) -> tuple[ImageParameters, str]:
-    """The parameters and the model's name ("" where it is not said) from such a text.
+def read_text(text: str) -> tuple[ImageParameters, str, dict[str, str]]:
+    """The parameters, the model's name ("" where it is not said), and all other settings.
 
     Raises:
         ValueError: a setting is not the number it should be (RequestError is one too).
     """
     *words, last = text.rstrip().split("\n")
-    settings = {name.strip(): _unquote(value) for name, value in PAIR.findall(last)}
+    settings = dict(_pairs(last))
     if len(settings) < FEWEST:
         words, settings = [*words, last], {}
     prompt, _, negative = "\n".join(["", *words]).partition(f"\n{NEGATIVE}")
-    found = {
-        field: read(settings[name]) for name, (field, read) in READERS.items() if name in settings
-    }
-    if "Size" in settings:
-        found["width"], found["height"] = parse_size(settings["Size"])
-    scheduler = scheduler_of(settings.get("Sampler", ""))
-    if scheduler in NAMES.values() or scheduler.endswith("Scheduler"):
-        found["scheduler"] = scheduler
+    found = _take(settings)
     parameters = ImageParameters(prompt[1:], negative_prompt=negative.strip() or None, **found)
-    return parameters, settings.get("Model", "")
+    return parameters, settings.pop("Model", ""), settings
+
+
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    for piece in PIECE.findall(line):
+        name, colon, value = piece.partition(":")
+        if colon and name.strip() and '"' not in name:
+            yield name.strip(), _unquote(value.strip())
+
+
+def _take(settings: dict[str, str]) -> dict[str, Any]:
+    """The fields of the parameters that settings stand for; these are taken out."""
+    found: dict[str, Any] = {}
+    second = any(name.startswith("Hires ") for name in settings)  # whose strength it then is
+    for name, (field, read) in READERS.items():
+        if name in settings and not (second and field == "strength"):
+            found[field] = read(settings.pop(name))
+    if "Size" in settings:
+        found["width"], found["height"] = parse_size(settings.pop("Size"))
+    scheduler = scheduler_of(settings.get("Sampler", ""), settings.get("Schedule type", ""))
+    if scheduler in NAMES or CLASS.fullmatch(scheduler):
+        found["scheduler"] = scheduler
+        for name in SAMPLER:
+            settings.pop(name, None)
+    return found
 
 
 def _quote(value: object) -> str:
@@ -81,4 +102,5 @@ def _quote(value: object) -> str:
 
 
 def _unquote(text: str) -> str:
-    return str(json.loads(text)) if text.startswith('"') else text.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return str(json.loads(text)) if quoted else text

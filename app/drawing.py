@@ -5,6 +5,7 @@ Imports torch and diffusers; the commands import this file when they run.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import diffusers
 import torch
 
 import mindsd
-from mindsd.errors import Cancelled, OutputError
+from mindsd.errors import Cancelled, OutputError, RequestError
 from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.image import ImagePipeline
 from mindsd.pipelines.image_to_image import ImageToImage
@@ -27,8 +28,10 @@ from .error_line import one_line
 from .interrupt import Interrupt
 from .options import Order
 from .output import OutputFolder
-from .png import Record, encode
+from .picture_encoding import PNG
+from .picture_record import Record
 from .progress import Place, Reporter
+from .repetition import differences, file_hash
 from .tally import Job, Tally
 
 IN_HAND = 256  # images submitted at once: more than any batch takes, few enough to hold in memory
@@ -42,13 +45,14 @@ def draw(order: Order, output: OutputFolder, reporter: Reporter, interrupt: Inte
         OutputError: the disk is full; says how much was written before.
         KeyboardInterrupt: a signal came before drawing began.
     """
-    where = {"device": order.device, "dtype": order.dtype, "attention": order.attention}
-    with _kind(order).load(order.model, **where) as pipeline:
+    with _load(order) as pipeline:
         interrupt.check()
         drawing = Drawing(pipeline, order, output, reporter)
         reporter.loaded(drawing.place, drawing.tally)
         if order.tuned is not None:
             drawing.check(order.tuned, order.force)
+        if order.repeats is not None:
+            drawing.compare(order.repeats, order.force)
         try:
             drawing.run(interrupt)
         except OutputError as error:
@@ -68,8 +72,18 @@ class Drawing:
         self._preview_every = order.preview_every
         self._output = output
         self._reporter = reporter
-        self._pictures = {name: read_picture(file) for name, file in order.pictures.items()}
+        self._encoding = order.encoding
+        self._attention = order.attention
+        self._fingerprint = ""
+        with suppress(RequestError):  # a model that cannot be told from others draws all the same
+            self._fingerprint = fingerprint(pipeline.pipe)
+        self._hashes = {name: file_hash(file) for name, file in order.pictures.items()}
+        self._pictures: dict[str, Any] = {
+            name: read_picture(file) for name, file in order.pictures.items()
+        }
         self.tally = Tally(self._jobs(order.asked), len(order.asked))
+        for job in self.tally.jobs:
+            self._encoding.check(self._record(job))
 
     def _jobs(self, asked: list[ImageParameters]) -> list[Job]:
         picture = self._pictures.get("image")
@@ -101,6 +115,15 @@ class Drawing:
             told = f"the profile was tuned at {'; '.join(changed)}"
             self._reporter.noted(f"{told}: time and likeness may differ from what it says")
 
+    def compare(self, record: Record, force: bool) -> None:
+        """Tell why a picture may come out otherwise than the record's.
+
+        Raises:
+            RequestError: another model of the same name drew it, and `force` is not said.
+        """
+        if told := differences(record, self._record(self.tally.jobs[0]), force):
+            self._reporter.noted(f"the image may differ: {'; '.join(told)}")
+
     def run(self, interrupt: Interrupt) -> None:
         """Draw all; a signal cancels what is not finished yet."""
         jobs = self.tally.jobs
@@ -130,12 +153,13 @@ class Drawing:
     def _take(self, job: Job, event: Event) -> None:
         self.tally.update(job, event)
         if isinstance(event, Preview):
-            path = self._output.put(f"preview-{job.number:04d}.png", encode(event.image))
+            path = self._output.put(f"preview-{job.number:04d}.png", PNG.encode(event.image))
             self._reporter.previewed(job, event.step, path)
         elif isinstance(event, Notice):
             self._reporter.noticed(job, event.text)
         elif isinstance(event, Done):
-            path = self._output.add(encode(event.result, self._record(job)))
+            content = self._encoding.encode(event.result, self._record(job))
+            path = self._output.add(content, self._encoding.ending)
             self.tally.written += 1
             self._reporter.written(job, path, event.seconds)
         elif isinstance(event, Failed) and not isinstance(event.error, Cancelled):
@@ -150,7 +174,16 @@ class Drawing:
             "diffusers": diffusers.__version__,
         }
         place = self.place
-        return Record(job.parameters, place.model, place.device, place.dtype, versions)
+        return Record(
+            job.parameters,
+            place.model,
+            place.device,
+            place.dtype,
+            versions,
+            self._attention,
+            self._fingerprint,
+            self._hashes,
+        )
 
 
 def settle(
@@ -169,6 +202,16 @@ def settle(
     whole = pipeline.complete(parameters, picture)
     missing = {k: v for k, v in chosen.items() if v is not None and getattr(whole, k) is None}
     return replace(whole, **missing)
+
+
+def _load(order: Order) -> ImagePipeline:
+    where = {"device": order.device, "dtype": order.dtype, "attention": order.attention}
+    try:
+        return _kind(order).load(order.model, **where)
+    except RequestError as error:
+        if order.repeats is None or order.repeats.device != order.device:
+            raise
+        raise RequestError(f"{error}; the image to repeat was drawn there: say --device") from None
 
 
 def _kind(order: Order) -> type[ImagePipeline]:

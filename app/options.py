@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from mindsd.pipelines.picture import read_picture
 from mindsd.pipelines.profile import Profile
 from mindsd.weights.folder import find_model
 
+from .picture_encoding import PictureEncoding
+from .picture_record import Record
 from .samplers import scheduler_of
 
 DRAW_SEED = -1  # what Automatic1111's users write for "any seed"
@@ -28,15 +30,18 @@ class Order:
         model: an embedded model's name or a diffusers folder.
         size: pixels as "512x384", or "512" for a square.
         seed: of the first image, the others count up; None or -1 for any.
-        scheduler: a diffusers class or Automatic1111's name of a sampler.
+        scheduler: a diffusers class or Automatic1111's name of a sampler, as in "DPM++ 2M Karras".
         image, mask: picture files; an image to draw anew, and where (white) to do so.
         strength: how much of the image is drawn anew.
         speed: an acceleration by name.
         profile: a file that `mindsd tune` wrote, in place of a speed.
-        force: use the profile though it was tuned for another model.
+        force: use the profile though it was tuned for another model, or draw again what another
+            model of the same name drew.
         step_cache, token_merge, guidance_until: parts of an acceleration, in place of the speed's
             or the profile's.
         preview_every: save a rough picture after every so many steps; 0 for none.
+        format, quality, metadata: how files are written, as `PictureEncoding` says.
+        repeats: the record whose parameters stand where nothing else is said.
 
     Raises:
         RequestError, ModelError: what is wrong, in one sentence.
@@ -64,6 +69,10 @@ class Order:
     token_merge: str | None = None
     guidance_until: float | None = None
     preview_every: int = 0
+    format: str = "png"
+    quality: int | None = None
+    metadata: bool = True
+    repeats: Record | None = None
 
     def __post_init__(self) -> None:
         self._check_prompts()
@@ -72,10 +81,10 @@ class Order:
         self._check_pictures()
         if self.speed is not None and self.profile is not None:
             raise RequestError("say --speed or --profile, one of the two")
-        if self.force and self.profile is None:
-            raise RequestError("--force needs --profile: the one to use for another model")
+        if self.force and self.profile is None and self.repeats is None:
+            raise RequestError("--force needs --profile or --from: what another model is used for")
         find_model(self.model)
-        assert self.asked
+        assert self.asked and self.encoding
 
     @property
     def pictures(self) -> dict[str, Path]:
@@ -85,8 +94,10 @@ class Order:
 
     @property
     def acceleration(self) -> Acceleration:
-        """The speed's or the profile's, with what is said one by one in its place."""
-        told = {} if self.speed is None else speed_named(self.speed).as_json()
+        """The speed's, the profile's or the record's, with what is said one by one in its place."""
+        told = self._pattern.acceleration.as_json()
+        if self.speed is not None:
+            told = speed_named(self.speed).as_json()
         if self.tuned is not None:
             told = self.tuned.acceleration.as_json()
         own = {
@@ -102,22 +113,37 @@ class Order:
         return None if self.profile is None else Profile.read(self.profile)
 
     @cached_property
+    def encoding(self) -> PictureEncoding:
+        return PictureEncoding(self.format, self.quality, self.metadata)
+
+    @cached_property
     def asked(self) -> list[ImageParameters]:
         """The parameters of every image; seeds that are left open are drawn once, here."""
         width, height = parse_size(self.size) if self.size is not None else (None, None)
-        return several(
+        said = {
+            "negative_prompt": self.negative_prompt,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "width": width,
+            "height": height,
+            "strength": self.strength,
+            "scheduler": None if self.scheduler is None else scheduler_of(self.scheduler),
+            "acceleration": self.acceleration,
+        }
+        given = {name: value for name, value in said.items() if value is not None}
+        whole = replace(self._pattern, **given)
+        seed = self._pattern.seed if self.seed is None and self.repeats is not None else self.seed
+        each = several(
             self.prompts,
             images_per_prompt=self.images_per_prompt,
-            seed=None if self.seed == DRAW_SEED else self.seed,
-            negative_prompt=self.negative_prompt,
-            steps=self.steps,
-            guidance=self.guidance,
-            width=width,
-            height=height,
-            strength=self.strength,
-            scheduler=None if self.scheduler is None else scheduler_of(self.scheduler),
-            acceleration=self.acceleration,
+            seed=None if seed == DRAW_SEED else seed,
         )
+        return [replace(whole, prompt=one.prompt, seed=one.seed) for one in each]
+
+    @property
+    def _pattern(self) -> ImageParameters:
+        """What stands where nothing is said."""
+        return ImageParameters("") if self.repeats is None else self.repeats.parameters
 
     def _check_prompts(self) -> None:
         if not self.prompts:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mindsd.errors import OutputError
 
-NUMBERED = re.compile(r"([0-9]+)\.png")
+NUMBERED = re.compile(r"([0-9]+)\.(png|jpg|webp)")
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # FAT and some network disks
 
 
@@ -35,13 +35,13 @@ class OutputFolder:
             raise OutputError(f"{said}; choose another with -o") from None
         self._next = max(taken, default=0) + 1
 
-    def add(self, content: bytes) -> Path:
+    def add(self, content: bytes, ending: str = "png") -> Path:
         """Write a file under the next free number: 0001.png, 0002.png, ...
 
         Raises:
             OutputError: the disk is full, or the folder went away.
         """
-        return self._move(content, self._claim)
+        return self._move(content, lambda written: self._claim(written, ending))
 
     def put(self, name: str, content: bytes) -> Path:
         """Write a file of this name in place of the one before.
@@ -76,9 +76,9 @@ class OutputFolder:
             raise
         return file
 
-    def _claim(self, written: Path) -> Path:
+    def _claim(self, written: Path, ending: str) -> Path:
         while True:
-            file = self.path / f"{self._next:04d}.png"
+            file = self.path / f"{self._next:04d}.{ending}"
             self._next += 1
             try:
                 _link(written, file)

@@ -1,14 +1,17 @@
-"""`mindsd generate`: prompts to PNG files."""
+"""`mindsd generate`: prompts to picture files."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from ..completions import image_models, samplers, speeds
+from ..device_options import Device, Dtype
 from ..interrupt import EXIT_CODE, Interrupt
 from ..json_lines import JsonLines
 from ..libraries import heavy_imports
@@ -16,7 +19,10 @@ from ..live import Live
 from ..options import Order
 from ..output import OutputFolder
 from ..progress import Lines, Reporter
+from ..repetition import repeat
 from ..tally import Tally
+
+UNRECORDED = ("images_per_prompt", "format", "quality", "metadata", "preview_every")
 
 Text = str | None
 File = Path | None
@@ -25,6 +31,7 @@ Real = float | None
 
 
 def generate(
+    context: typer.Context,
     prompts: Annotated[
         list[str] | None,
         typer.Argument(metavar="PROMPT", show_default=False, help="What to draw."),
@@ -32,8 +39,17 @@ def generate(
     images_per_prompt: Annotated[
         int, typer.Option("-n", "--images", help="Images of each prompt.")
     ] = 1,
+    source: Annotated[
+        File,
+        typer.Option(
+            "--from", metavar="FILE", help="Draw this picture again; what else is said overrides."
+        ),
+    ] = None,
     model: Annotated[
-        str, typer.Option("-m", "--model", help="Embedded model or diffusers folder.")
+        str,
+        typer.Option(
+            "-m", "--model", help="Embedded model or diffusers folder.", autocompletion=image_models
+        ),
     ] = "tiny-sd",
     negative_prompt: Annotated[
         Text, typer.Option("--negative", help="What to stay away from.")
@@ -47,7 +63,10 @@ def generate(
         Text, typer.Option(metavar="WxH", help="Pixels. (default: the model's)")
     ] = None,
     scheduler: Annotated[
-        Text, typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".')
+        Text,
+        typer.Option(
+            help='As in "Euler a", "DPM++ 2M Karras" or DDIMScheduler.', autocompletion=samplers
+        ),
     ] = None,
     image: Annotated[File, typer.Option(help="Picture to draw anew.")] = None,
     mask: Annotated[File, typer.Option(help="Draw --image anew only where this is white.")] = None,
@@ -57,17 +76,29 @@ def generate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path(
         "out"
     ),
-    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    format: Annotated[str, typer.Option(metavar="png|jpeg|webp", help="Of the files.")] = "png",
+    quality: Annotated[
+        Whole, typer.Option(help="Of jpeg and webp, 1 to 100. (default: 95)")
+    ] = None,
+    metadata: Annotated[
+        bool, typer.Option("--metadata/--no-metadata", help="Say in the files how they were made.")
+    ] = True,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     attention: Annotated[
         str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
     ] = "auto",
     speed: Annotated[
-        Text, typer.Option(help="lossless, quality, balanced or fast: how much may be left out.")
+        Text,
+        typer.Option(
+            help="lossless, quality, balanced or fast: how much may be left out.",
+            autocompletion=speeds,
+        ),
     ] = None,
     profile: Annotated[File, typer.Option(help="What mindsd tune wrote for the model.")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Use the --profile of another model.")
+        bool,
+        typer.Option("--force", help="Use the --profile, or draw the --from, of another model."),
     ] = False,
     step_cache: Annotated[
         Text,
@@ -89,12 +120,12 @@ def generate(
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the paths only.")] = False,
 ) -> None:
-    """Draw every prompt and write the images as PNG files that say how they were made.
+    """Draw every prompt and write the images as files that say how they were made.
 
     The paths go to stdout, progress to stderr. Ctrl-C keeps what is finished.
     """
     with choose_reporter(as_json, quiet) as reporter:
-        order = Order(
+        fields: dict[str, Any] = dict(
             prompts=tuple(prompts or ()),
             images_per_prompt=images_per_prompt,
             model=model,
@@ -107,6 +138,9 @@ def generate(
             image=image,
             mask=mask,
             strength=strength,
+            format=format,
+            quality=quality,
+            metadata=metadata,
             device=device,
             dtype=dtype,
             attention=attention,
@@ -118,7 +152,23 @@ def generate(
             guidance_until=guidance_until,
             preview_every=preview_every,
         )
-        raise typer.Exit(_run(order, OutputFolder(output), reporter))
+        if source is not None:
+            fields = repeat(source, _said(context, fields))
+        raise typer.Exit(_run(Order(**fields), OutputFolder(output), reporter))
+
+
+def _said(context: typer.Context, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands on the command line; of a config file's, only what no record says."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if name in UNRECORDED or _is_spoken(context, name)
+    }
+
+
+def _is_spoken(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def choose_reporter(as_json: bool, quiet: bool) -> Reporter:

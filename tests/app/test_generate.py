@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mindsd.app.options import Order
-from mindsd.app.png import read_record
+from mindsd.app.picture_record import read_record
 from mindsd.config import SPEEDS
 from mindsd.errors import OutputError
 from mindsd.pipelines.text_to_image import TextToImage
@@ -146,6 +146,22 @@ def test_a_masked_part_is_drawn_anew(mindsd, model, out, picture, tmp_path):
     assert (run.code, len(run.lines)) == (0, 1)
 
 
+@pytest.mark.parametrize(("name", "ending"), [("jpeg", "jpg"), ("webp", "webp")])
+def test_files_of_another_format(generate, out, name, ending):
+    run = generate("a ★", "--format", name, "--quality", 80, "--quiet")
+    assert run.lines == [str(out / f"0001.{ending}")]
+    (record,) = records(run)
+    assert record.parameters.prompt == "a ★" and record.fingerprint
+    bare = generate("a ★", "--format", name, "--no-metadata", "--quiet")
+    assert read_record(bare.lines[0]) is None
+
+
+def test_what_a_jpeg_cannot_say_is_refused_before_drawing(generate, out):
+    run = generate("word " * 5000, "--format", "jpeg", "--quiet")
+    assert run.code == 2 and "use --format png or webp, or --no-metadata" in run.err
+    assert run.lines == [] and not list(out.iterdir())
+
+
 def fail_seed(monkeypatch, seed):
     """Let the image of this seed fail where its body begins."""
     submit = TextToImage.submit
@@ -182,10 +198,10 @@ def test_a_disk_that_fills_tells_what_was_saved(generate, monkeypatch, out):
 
     add = OutputFolder.add
 
-    def add_twice(self, content):
+    def add_twice(self, content, ending):
         if len(list(out.iterdir())) == 2:
             raise OutputError(f"{out} cannot be written (No space left on device)")
-        return add(self, content)
+        return add(self, content, ending)
 
     monkeypatch.setattr(OutputFolder, "add", add_twice)
     run = generate("a", "-n", 4, "--quiet")
@@ -218,8 +234,9 @@ def test_flags_are_the_fields_of_an_order(mindsd):
     from mindsd.app.commands.generate import generate
 
     flags = set(signature(generate).parameters)
-    assert flags - {field.name for field in fields(Order)} == {"output", "as_json", "quiet"}
-    assert {field.name for field in fields(Order)} <= flags
+    own = {field.name for field in fields(Order)}
+    assert flags - own == {"context", "source", "output", "as_json", "quiet"}
+    assert own - flags == {"repeats"}
 
 
 def test_error_events_are_json_too(mindsd, model):

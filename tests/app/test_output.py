@@ -23,6 +23,13 @@ def test_numbers_go_on_after_the_highest(tmp_path):
     assert (tmp_path / "0007.png").read_bytes() == b"old"
 
 
+def test_files_of_all_formats_are_counted_together(tmp_path):
+    output = OutputFolder(tmp_path)
+    added = [output.add(b"new", ending).name for ending in ("jpg", "webp", "png")]
+    assert added == ["0001.jpg", "0002.webp", "0003.png"]
+    assert OutputFolder(tmp_path).add(b"new").name == "0004.png"
+
+
 def test_the_folder_is_made(tmp_path):
     assert OutputFolder(tmp_path / "a" / "b").add(b"x") == tmp_path / "a" / "b" / "0001.png"
     assert names(tmp_path / "a" / "b") == ["0001.png"]
