@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..device_options import Device, Dtype
 from ..libraries import heavy_imports
 
 Names = list[str] | None
@@ -39,8 +40,31 @@ def serve(
     drain: Annotated[
         float, typer.Option(help="Seconds that what runs may take at the end.", min=0)
     ] = 30,
-    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    api_key: Annotated[
+        str | None, typer.Option(help="What clients must send. (default: nothing)")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let others in without a key.")
+    ] = False,
+    allowed_host: Annotated[
+        Names, typer.Option(help="One more name of this server; may be said again.")
+    ] = None,
+    allow_origin: Annotated[
+        Names, typer.Option(help="Whose pages may ask, as https://example.org.")
+    ] = None,
+    allow_image_host: Annotated[
+        Names,
+        typer.Option(help="Whose pictures chats may name by URL; * for any public."),
+    ] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="The page for browsers.")] = True,
+    pictures: Annotated[Path, typer.Option(help="Folder that the page's pictures go to.")] = Path(
+        "pictures"
+    ),
+    profiles: Annotated[
+        Path | None, typer.Option(help="Folder of what mindsd tune wrote, for the page.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     json_logs: Annotated[
         bool | None,
         typer.Option("--json-logs/--plain-logs", help="Of stderr. (default: plain on a terminal)"),
@@ -54,20 +78,28 @@ def serve(
     with heavy_imports():
         from mindsd.pipelines.hub import HubOptions
 
+        from ..server.guard import GuardOptions
+        from ..server.remote import Remote
         from ..server.service import ServiceLimits
         from ..server.serving import ServeOrder
         from ..server.serving import serve as run
-    order = ServeOrder(
-        host=host,
-        port=port,
-        models=models,
-        named=tuple(model or ()),
-        preload=tuple(preload or ()),
-        hub=HubOptions(
-            device, dtype, keep_alive=keep_alive if keep_alive >= 0 else None, most=most_models
-        ),
-        limits=ServiceLimits(max_requests, request_timeout or None),
-        drain=drain,
-        json_logs=not sys.stderr.isatty() if json_logs is None else json_logs,
+        from ..web.mount import PageOptions
+    run(
+        ServeOrder(
+            host,
+            port,
+            models,
+            tuple(model or ()),
+            tuple(preload or ()),
+            HubOptions(
+                device, dtype, keep_alive=keep_alive if keep_alive >= 0 else None, most=most_models
+            ),
+            ServiceLimits(max_requests, request_timeout or None),
+            GuardOptions(api_key, tuple(allowed_host or ()), tuple(allow_origin or ())),
+            insecure,
+            Remote(tuple(allow_image_host)) if allow_image_host else None,
+            PageOptions(pictures, profiles) if page else None,
+            drain,
+            not sys.stderr.isatty() if json_logs is None else json_logs,
+        )
     )
-    run(order)

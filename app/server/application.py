@@ -4,41 +4,67 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 import mindsd
 from mindsd.errors import MindsdError
 
-from . import health, jobs, models
+from . import chat_routes, completion_routes, health, image_routes, jobs, models
+from .guard import Guard, GuardOptions
+from .logs import AccessLog
 from .metrics import Metrics
-from .refusal import BROKEN, Refusal, refusal_of
+from .refusal import BROKEN, Refusal, refusal_of, safe_words
+from .remote import Remote
 from .service import Service
 
 log = structlog.get_logger("mindsd.server")
 
+NO_PAGES: Any = {"docs_url": None, "redoc_url": None}  # they run scripts from elsewhere
 
-def create_app(service: Service) -> FastAPI:
-    """The application over a service, which whoever made it closes."""
+
+def create_app(
+    service: Service, guard: GuardOptions | None = None, remote: Remote | None = None
+) -> FastAPI:
+    """The application over a service, which whoever made it closes.
+
+    Args:
+        guard: who may ask; by default pages and programs of this machine.
+        remote: from where the pictures of chats may be fetched; by default from nowhere.
+    """
+    guard = guard or GuardOptions()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await service.drain(0)
 
-    app = FastAPI(title="mindsd", version=mindsd.__version__, lifespan=lifespan)
-    app.state.service, app.state.metrics = service, Metrics(service)
-    for router in (health.router, models.router, jobs.router):
+    app = FastAPI(title="mindsd", version=mindsd.__version__, lifespan=lifespan, **NO_PAGES)
+    app.state.service, app.state.metrics, app.state.remote = service, Metrics(service), remote
+    texts = (chat_routes.router, completion_routes.router)
+    for router in (health.router, models.router, jobs.router, image_routes.router, *texts):
         app.include_router(router)
     app.add_exception_handler(Refusal, _told)
     app.add_exception_handler(MindsdError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _told)
+    app.add_middleware(Guard, options=guard)
+    app.add_middleware(AccessLog)
+    if guard.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=guard.origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-Api-Key", "X-Request-Id"),
+            expose_headers=("X-Request-Id",),
+        )
     return app
 
 
@@ -50,7 +76,10 @@ async def _told(request: Request, error: Exception) -> JSONResponse:
     refusal = refusal_of(error)
     if refusal.status >= 500 and not isinstance(error, Refusal):
         log.error("failed", path=request.scope["path"], exc_info=error)
-    return _answer(refusal)
+    answer = _answer(refusal)
+    if id := request.scope.get("state", {}).get("request_id"):  # the guard is not round all errors
+        answer.headers["X-Request-Id"] = id
+    return answer
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -59,7 +88,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")[:200]
     said = first["msg"] if first["type"] != "value_error" else str(first["ctx"]["error"])
-    return _answer(Refusal(400, "invalid_request", f"{where or 'the body'}: {said}", where or None))
+    told = safe_words(f"{where or 'the body'}: {said}")
+    return _answer(Refusal(400, "invalid_request", told, where or None))
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -68,4 +98,6 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     told = {404: ("not_found", "there is nothing here"), 405: ("method_not_allowed", "not so")}
     code, said = told.get(error.status_code, ("refused", "the request cannot be taken"))
     refusal = BROKEN if error.status_code >= 500 else Refusal(error.status_code, code, said)
-    return _answer(refusal)
+    answer = _answer(refusal)
+    answer.headers.update(error.headers or {})  # a 405 has to say what is allowed
+    return answer

@@ -9,8 +9,12 @@ what a library says may hold either (CVE-2026-22778, CVE-2026-73555).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+
+import structlog
 
 from mindsd.errors import (
     Cancelled,
@@ -21,6 +25,8 @@ from mindsd.errors import (
     RequestError,
     UnknownModel,
 )
+
+log = structlog.get_logger("mindsd.server")
 
 INSIDE = re.compile(r"0x[0-9a-fA-F]{6,}|(?<![\w:/])/[\w.-]+/|[A-Za-z]:\\|Traceback|File \"")
 LONGEST = 500  # characters of a message
@@ -78,11 +84,11 @@ def refusal_of(error: BaseException) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, UnknownModel):
-        return Refusal(404, "model_not_found", _safe(error), "model")
+        return Refusal(404, "model_not_found", safe_words(error), "model")
     if isinstance(error, RequestError):
-        return Refusal(400, "invalid_request", _safe(error))
+        return Refusal(400, "invalid_request", safe_words(error))
     if isinstance(error, QueueFull):
-        return Refusal(429, "queue_full", _safe(error), None, 1)
+        return Refusal(429, "queue_full", safe_words(error), None, 1)
     if isinstance(error, EngineClosed):
         return replace(DRAINING)
     if isinstance(error, Cancelled):
@@ -95,16 +101,24 @@ def refusal_of(error: BaseException) -> Refusal:
     return replace(BROKEN)
 
 
+@contextmanager
+def about(param: str) -> Iterator[None]:
+    """What is refused inside is the fault of this field."""
+    try:
+        yield
+    except (Refusal, RequestError) as error:
+        raise replace(refusal_of(error), param=param) from None
+
+
 def _word(error: MindsdError) -> str:
     """What kind of thing went wrong, from the first sentence of the error's own docstring."""
     return (type(error).__doc__ or "").split(";")[0].split(",")[0].strip().rstrip(".").lower()
 
 
-def _safe(error: MindsdError) -> str:
-    """An error's sentence, unless it shows something of the machine."""
+def safe_words(error: object) -> str:
+    """An error's sentence, unless it shows something of the machine; then the log has it."""
     text = " ".join(str(error).split())[:LONGEST]
-    return (
-        "the request cannot be done as it is; the server's log says why"
-        if INSIDE.search(text)
-        else text
-    )
+    if not INSIDE.search(text):
+        return text
+    log.info("not told to the client", error=text)
+    return "the request cannot be done as it is; the server's log says why"

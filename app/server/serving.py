@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mindsd.errors import RequestError
 from mindsd.pipelines.hub import Hub, HubOptions
 from mindsd.pipelines.shelf import Shelf
 
+from ..web.mount import MISSING, PageOptions, mount_page
 from .application import create_app
+from .guard import GuardOptions, check_bind
 from .logs import configure_logs
+from .remote import Remote
 from .run import listen, make_server
 from .run import serve as run
 from .service import Service, ServiceLimits
@@ -32,6 +35,10 @@ class ServeOrder:
         preload: ids of models to load before requests are taken.
         hub: how models are kept.
         limits: what is taken on.
+        guard: who may ask; the host it listens on counts as its name, too.
+        insecure: others may ask without a key.
+        remote: from where pictures of chats are fetched; None for nowhere.
+        page: what the page works with; None for no page.
         drain: seconds that what runs may take when the server is asked to end.
         json_logs: JSON on each line of stderr, for machines.
     """
@@ -43,8 +50,15 @@ class ServeOrder:
     preload: tuple[str, ...] = ()
     hub: HubOptions = HubOptions()
     limits: ServiceLimits = ServiceLimits()
+    guard: GuardOptions = GuardOptions()
+    insecure: bool = False
+    remote: Remote | None = None
+    page: PageOptions | None = None
     drain: float = 30.0
     json_logs: bool = False
+
+    def __post_init__(self) -> None:
+        check_bind(self.host, self.guard.key, self.insecure)
 
     def shelf(self) -> Shelf:
         """Where its models come from.
@@ -72,17 +86,26 @@ def serve(order: ServeOrder) -> None:
     at = listen(order.host, order.port)
     with at, Hub(order.shelf(), order.hub) as hub:
         for id in order.preload:
-            print(f"loading {id}", file=sys.stderr, flush=True)
+            note(f"loading {id}")
             hub.leave(hub.enter(id))
         service = Service(hub, order.limits)
+        hosts = (order.host, *order.guard.hosts)
+        app = create_app(service, replace(order.guard, hosts=hosts), order.remote)
+        paged = order.page is not None and mount_page(app, service, order.page)
         address = f"http://{_shown(order.host)}:{at.getsockname()[1]}"
 
         def started() -> None:
-            print(f"{address}/v1 serves OpenAI clients; Ctrl-C ends it", file=sys.stderr)
+            note(f"{address}/v1 serves OpenAI clients; Ctrl-C ends it")
+            if order.page is not None:
+                note(f"{address} is the page" if paged else MISSING)
             print(address, flush=True)
 
-        server = make_server(create_app(service), service, drain=order.drain, on_start=started)
-        asyncio.run(run(server, at))
+        asyncio.run(run(make_server(app, service, drain=order.drain, on_start=started), at))
+
+
+def note(text: str) -> None:
+    """Tell whoever started it."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _shown(host: str) -> str:

@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from .job import Job
 
 EVERY = 15.0  # seconds of silence
 DONE = "[DONE]"  # how OpenAI's streams end
@@ -39,12 +42,27 @@ async def with_pings(events: AsyncIterator[bytes], every: float = EVERY) -> Asyn
                 return
             coming = None
     finally:
-        if coming is not None:
-            coming.cancel()
-        await events.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+        if coming is not None and not coming.done():
+            coming.cancel()  # which ends the events, too: they run, and cannot be closed meanwhile
+        else:
+            await events.aclose()  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def stream(events: AsyncIterator[bytes]) -> StreamingResponse:
-    """The answer that sends them; a client that goes away closes the iterator."""
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(with_pings(events), 200, headers, "text/event-stream")
+class JobStream(StreamingResponse):
+    """The answer that sends a job's events. When it ends, however it ends, so does the job: a
+    client may be gone before the first event, and an iterator that was never begun knows of no end.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], job: Job) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Job-Id": job.id}
+        super().__init__(with_pings(events), 200, headers, "text/event-stream")
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._job:
+            await super().__call__(scope, receive, send)
+
+
+def stream(events: AsyncIterator[bytes], job: Job) -> JobStream:
+    """The answer that sends the events of a job, which ends with it."""
+    return JobStream(events, job)

@@ -14,8 +14,8 @@ from .refusal import GONE
 
 
 @asynccontextmanager
-async def watching(client: Request, job: Job) -> AsyncIterator[Job]:
-    """Cancels the job when its client disconnects, and in any case when it is left.
+async def listening(client: Request, job: Job) -> AsyncIterator[None]:
+    """Cancels the job when its client disconnects meanwhile.
 
     Starlette goes on with a handler that streams nothing; whoever has read the body may listen for
     what comes after it, which can only be the disconnect.
@@ -26,9 +26,15 @@ async def watching(client: Request, job: Job) -> AsyncIterator[Job]:
             pass
         job.cancel(replace(GONE))
 
-    listening = asyncio.create_task(listen())
+    listens = asyncio.create_task(listen())
     try:
-        async with job:
-            yield job
+        yield
     finally:
-        listening.cancel()
+        listens.cancel()
+
+
+@asynccontextmanager
+async def watching(client: Request, job: Job) -> AsyncIterator[Job]:
+    """The same, and cancels the job in any case when it is left."""
+    async with listening(client, job), job:
+        yield job

@@ -15,6 +15,7 @@ from mindsd.app.server.application import create_app
 from mindsd.app.server.service import Service, ServiceLimits
 from mindsd.pipelines.hub import Hub, HubOptions
 from mindsd.pipelines.shelf import Shelf
+from tests.app.server.live_server import Live, live_server
 
 Client = httpx.AsyncClient
 
@@ -45,6 +46,13 @@ def served(hub: Hub) -> Callable[[Callable[[Client, Service], Awaitable[Any]]], 
         return asyncio.run(inside())
 
     return run  # pyright: ignore[reportReturnType]
+
+
+@pytest.fixture
+def live(hub: Hub) -> Iterator[Live]:
+    """A server on a real socket: `base_url` (`api` for OpenAI's clients) and `service`."""
+    with live_server(hub) as server:
+        yield server
 
 
 @asynccontextmanager

@@ -1,0 +1,87 @@
+"""A call for images is answered: with all of them at once, or by a stream of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+
+from mindsd.errors import MindsdError
+from mindsd.pipelines.shelf import Entry
+from mindsd.request import Notice
+
+from . import sse
+from .image_stream import image_events
+from .image_task import ImageTask
+from .job import Job, Told
+from .refusal import Refusal, refusal_of
+from .service import Service
+from .uploads import DECODERS
+from .watching import watching
+
+
+async def answer(client: Request, service: Service, entry: Entry, task: ImageTask) -> Response:
+    """The images, or why there are none; with the job's id in any case.
+
+    Raises:
+        Refusal: the service takes no more.
+    """
+    job = service.open("image", entry.id, len(task.asked), seconds=task.body.timeout)
+    try:
+        if task.body.stream:
+            return await _stream(service, job, task)
+        return await _whole(client, service, job, task)
+    except (Refusal, MindsdError) as error:
+        refusal = refusal_of(error)
+        return JSONResponse(refusal.body, refusal.status, refusal.headers | _named(job))
+
+
+async def _whole(client: Request, service: Service, job: Job, task: ImageTask) -> Response:
+    """All images in one body."""
+    notices: dict[int, list[str]] = {}
+    async with watching(client, job):
+        async for place, event in await _start(service, job, task):
+            if isinstance(event, Notice):
+                notices.setdefault(place, []).append(event.text)
+        images = await job.finished()
+        files = await asyncio.to_thread(lambda: [task.file(*own) for own in enumerate(images)])
+    data: list[dict[str, Any]] = [
+        {"b64_json": file, "seed": own.seed} for file, own in zip(files, task.asked, strict=True)
+    ]
+    for place, said in notices.items():
+        data[place]["notices"] = said
+    told = {"created": int(job.created), "model": job.model, "data": data, **task.told(0)}
+    return JSONResponse(told, headers=_named(job))
+
+
+async def _stream(service: Service, job: Job, task: ImageTask) -> Response:
+    """Events; what is refused before the first one still gets a status of its own."""
+    try:
+        told = await _start(service, job, task)
+        if await anext(told, None) is None:
+            await job.finished()
+    except BaseException:
+        job.cancel()
+        raise
+    return sse.stream(image_events(job, told, task), job)
+
+
+async def _start(service: Service, job: Job, task: ImageTask) -> AsyncIterator[Told]:
+    """The events of a job that begins.
+
+    Raises:
+        Refusal: a picture cannot be taken, or the job was cancelled while they were read.
+    """
+    await asyncio.get_running_loop().run_in_executor(DECODERS, task.decode)
+    if job.refusal is not None:
+        raise job.refusal
+    told = job.follow()
+    service.start(job, task.submit)
+    return told
+
+
+def _named(job: Job) -> dict[str, str]:
+    return {"X-Job-Id": job.id}

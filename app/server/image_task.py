@@ -1,0 +1,181 @@
+"""One call's images: from what was asked to requests of the engine, and from pixels to files."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+
+import diffusers
+import torch
+from PIL import Image
+
+import mindsd
+from mindsd.errors import ModelError, RequestError
+from mindsd.pipelines.image import ImagePipeline
+from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.picture import fit_picture
+from mindsd.pipelines.resident import Resident
+from mindsd.pipelines.shelf import Shelf
+from mindsd.request import Request
+
+from ..drawing import settle
+from ..picture_encoding import PictureEncoding
+from ..picture_record import Record
+from .edit_pictures import read_pictures
+from .image_bodies import MAX_SIDE, ImageBody
+from .refusal import Refusal, about
+
+VERSIONS = {
+    "mindsd": mindsd.__version__,
+    "torch": torch.__version__,
+    "diffusers": diffusers.__version__,
+}
+
+
+class ImageTask:
+    """What one call asks for. `decode`, `submit`, `file` and `partial` belong on threads.
+
+    Args:
+        body: what was asked.
+        shelf: that has the adapters.
+        files: of the given pictures by the pipelines' names, "image" and "mask_image"; none for a
+            text alone.
+
+    Attributes:
+        asked: the parameters of every image.
+        records: how each is made, complete when all are submitted.
+
+    Raises:
+        RequestError: the parameters cannot be.
+    """
+
+    def __init__(
+        self, body: ImageBody, shelf: Shelf, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        self.body = body
+        self.asked = body.asked()
+        self.records: list[Record] = []
+        self._shelf = shelf
+        self._files = dict(files or {})
+        self._pictures: dict[str, Image.Image] = {}
+        self._hashes: dict[str, str] = {}
+
+    @property
+    def does(self) -> str:
+        """What OpenAI's events call it."""
+        return "image_edit" if self._files else "image_generation"
+
+    @property
+    def format(self) -> str:
+        """Of the files."""
+        return self.body.output_format or "png"
+
+    def decode(self) -> None:
+        """Read the given pictures.
+
+        Raises:
+            Refusal: one cannot be taken.
+        """
+        self._hashes = {name: sha256(data).hexdigest() for name, data in self._files.items()}
+        self._pictures = read_pictures(self._files)
+        self._files = dict.fromkeys(self._files, b"")  # large, and not looked at again
+
+    def submit(self, resident: Resident) -> Iterator[Request]:
+        """The engine's requests, one for each image.
+
+        Raises:
+            RequestError, Refusal: the model cannot do what is asked.
+        """
+        pipeline = self._pipeline(resident)
+        self._bring_loras(pipeline)
+        for one in self.asked:
+            self.records.append(self._record(pipeline, resident, one))
+        for one, record in zip(self.asked, self.records, strict=True):
+            yield pipeline.submit(
+                one,
+                preview_every=self._preview_every(record.parameters),
+                priority=self.body.priority or 0,
+                **self._pictures,
+            )
+
+    def file(self, place: int, image: Image.Image) -> str:
+        """A finished image in the format that was asked, as base64."""
+        return _base64(self.body.encoding.encode(image, self.records[place]))
+
+    def partial(self, place: int, rough: Image.Image) -> str:
+        """A rough one, as large as the image will be."""
+        whole = self.records[place].parameters
+        assert whole.width and whole.height
+        encoding = PictureEncoding(self.format, metadata=False)
+        return _base64(encoding.encode(fit_picture(rough, (whole.width, whole.height))))
+
+    def told(self, place: int) -> dict[str, Any]:
+        """What every answer says of an image, in OpenAI's words and in its place."""
+        whole = self.records[place].parameters
+        return {
+            "size": f"{whole.width}x{whole.height}",
+            "quality": self.body.quality or "auto",
+            "background": "opaque",
+            "output_format": self.format,
+        }
+
+    def _pipeline(self, resident: Resident) -> ImagePipeline:
+        if "mask_image" in self._pictures:
+            return resident.inpaint
+        return resident.image_to_image if self._pictures else resident.text_to_image
+
+    def _record(self, pipeline: ImagePipeline, resident: Resident, one: ImageParameters) -> Record:
+        with about("size"):
+            whole = settle(pipeline, one, self._pictures.get("image"))
+        if one.scheduler is not None:
+            with about("scheduler"):
+                pipeline.arguments.scheduler(one.scheduler)
+        if max(whole.width or 0, whole.height or 0) > MAX_SIDE:
+            said = f"{whole.width}x{whole.height} is over {MAX_SIDE} pixels a side; say a size"
+            raise Refusal(400, "invalid_request", said, "size")
+        record = Record(
+            whole,
+            resident.entry.id,
+            pipeline.model.device.kind,
+            str(pipeline.pipe.dtype).removeprefix("torch."),
+            VERSIONS,
+            pipeline.model.attention,
+            fingerprint=resident.fingerprint,
+            pictures=self._hashes,
+        )
+        try:
+            self.body.encoding.check(record)
+        except RequestError:
+            said = "a jpeg cannot hold so long a prompt; take a png or webp, or metadata false"
+            raise Refusal(400, "invalid_request", said, "output_format") from None
+        return record
+
+    def _bring_loras(self, pipeline: ImagePipeline) -> None:
+        """Load the adapters that the model has not got yet; they stay with it."""
+        known = self._shelf.loras() if self.body.loras else {}
+        for name in self.body.loras or {}:
+            if name not in known:
+                there = ", ".join(known) or "none"
+                raise Refusal(400, "unknown_lora", f"no LoRA {name!r}; there are: {there}", "loras")
+            if name in pipeline.loras:
+                continue
+            try:
+                pipeline.add_lora(name, known[name])
+            except ModelError:
+                said = f"LoRA {name!r} does not fit the model, or cannot be read"
+                raise Refusal(400, "wrong_lora", said, "loras") from None
+            except RequestError:
+                if name not in pipeline.loras:  # else another request was faster
+                    raise
+
+    def _preview_every(self, whole: ImageParameters) -> int:
+        """Steps between partial images, which lie evenly; 0 for none."""
+        wanted = self.body.partial_images or 0
+        done = (whole.steps or 1) * (whole.strength or 1.0)
+        return max(1, int(done) // (wanted + 1)) if wanted else 0
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode("ascii")

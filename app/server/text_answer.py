@@ -1,0 +1,108 @@
+"""A call for texts is answered: with all of them at once, or by a stream of pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+
+from mindsd.errors import MindsdError
+
+from . import sse
+from .job import Job, Told
+from .model_choice import choose_model
+from .refusal import Refusal, refusal_of
+from .service import Service
+from .text_task import TextTask, usage
+from .uploads import DECODERS
+from .watching import listening, watching
+
+log = structlog.get_logger("mindsd.server")
+
+REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {"description": "it cannot be done"},
+    404: {"description": "there is no such model"},
+    413: {"description": "a picture, or the body, is too large"},
+    429: {"description": "too much waits already"},
+    503: {"description": "the server is going down"},
+    504: {"description": "it took too long"},
+}
+
+
+async def answer(client: Request, service: Service, task: TextTask) -> Response:
+    """The answers, or why there are none; with the job's id in any case.
+
+    Raises:
+        UnknownModel: there is none of this id.
+        Refusal: it writes no texts, or the service takes no more.
+    """
+    body = task.body
+    entry = await asyncio.to_thread(choose_model, service.hub, body.model, "text", "vision")
+    job = service.open(task.kind, entry.id, task.number, seconds=body.timeout)
+    try:
+        if body.stream:
+            return await _stream(client, service, job, task)
+        async with watching(client, job):
+            await _start(service, job, task)
+            results = await job.finished()
+        told = task.told(job, task.form, task.choices(results)) | {"usage": usage(results)}
+        return JSONResponse(told, headers={"X-Job-Id": job.id})
+    except (Refusal, MindsdError) as error:
+        refusal = refusal_of(error)
+        return JSONResponse(refusal.body, refusal.status, refusal.headers | {"X-Job-Id": job.id})
+
+
+async def _stream(client: Request, service: Service, job: Job, task: TextTask) -> Response:
+    """Pieces; what is refused before the first one still gets a status of its own."""
+    try:
+        async with listening(client, job):
+            told = await _start(service, job, task)
+            if await anext(told, None) is None:
+                await job.finished()
+    except BaseException:
+        job.cancel()
+        raise
+    return sse.stream(_pieces(job, told, task), job)
+
+
+async def _start(service: Service, job: Job, task: TextTask) -> AsyncIterator[Told]:
+    """The events of a job that begins.
+
+    Raises:
+        Refusal: a picture cannot be taken, or the job was cancelled while they were read.
+    """
+    if task.shows:
+        await asyncio.get_running_loop().run_in_executor(DECODERS, task.decode)
+    if job.refusal is not None:
+        raise job.refusal
+    told = job.follow()
+    service.start(job, task.submit)
+    return told
+
+
+async def _pieces(job: Job, told: AsyncIterator[Told], task: TextTask) -> AsyncIterator[bytes]:
+    """What happens to a job, to its end; a failure is told in place of what is missing."""
+    usual = {"usage": None} if task.body.wants_usage else {}
+
+    def piece(choices: list[dict[str, Any]], more: dict[str, Any] = usual) -> bytes:
+        return sse.event(task.told(job, task.piece, choices) | more)
+
+    try:
+        for choice in task.begin():
+            yield piece([choice])
+        async for place, event in told:
+            for choice in task.tell(place, event):
+                yield piece([choice])
+        results = await job.finished()
+        if task.body.wants_usage:
+            yield piece([], {"usage": usage(results)})
+        yield sse.event(sse.DONE)
+    except Refusal as refusal:
+        yield sse.event(refusal.body)
+    except Exception as error:
+        log.error("stream failed", job=job.id, exc_info=error)
+        yield sse.event(refusal_of(error).body)

@@ -1,0 +1,1 @@
+"""The page: draws, chats and compares speeds in a browser (Gradio, extra `web`)."""

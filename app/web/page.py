@@ -1,0 +1,122 @@
+"""The page: three tabs over one studio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+
+from .chat_handlers import ChatHandlers
+from .chat_tab import ChatTab, chat_tab
+from .image_handlers import ImageHandlers
+from .image_tab import HIDDEN, ImageTab, image_tab
+from .speed_handlers import SpeedHandlers
+from .speed_tab import SpeedTab, speed_tab
+from .studio import Studio
+from .theme import CSS, HEAD, SWITCH, make_theme
+
+MOST = "32mb"  # of a file that is sent
+WAITING = 512  # clicks in Gradio's own queue, which the service's is behind
+UPLOADS = (3600, 24 * 3600)  # seconds between two looks for old files, and their age
+
+
+def make_page(studio: Studio, profiles: Path | None = None) -> gr.Blocks:
+    """The page; `serve_page` puts it into an application.
+
+    Args:
+        profiles: folder of the operator's profiles; None for none.
+    """
+    with gr.Blocks(title="mindsd", analytics_enabled=False, delete_cache=UPLOADS) as page:
+        desk = gr.BrowserState(None, storage_key="mindsd-desk")
+        with gr.Row(elem_classes="top"):
+            gr.Markdown("# mindsd")
+            switch = gr.Button("Light / dark", size="sm", min_width=100)
+        images, chat = ImageHandlers(studio), ChatHandlers(studio)
+        speeds = SpeedHandlers(studio, profiles)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Images", id="images"):
+                image = image_tab(images, desk)
+            with gr.Tab("Chat", id="chat"):
+                talk = chat_tab(chat, desk)
+            with gr.Tab("Speed", id="speed"):
+                speed = speed_tab(speeds, desk)
+        switch.click(None, None, None, js=SWITCH, api_visibility="private")
+        _ask(image, talk, tabs, images)
+        _arrive(page, studio, desk, (image, images), (talk, chat), (speed, speeds))
+    page.queue(max_size=WAITING, default_concurrency_limit=None, api_open=False)
+    return page
+
+
+def serve_page(app: FastAPI, page: gr.Blocks, path: str) -> None:
+    """Mount it; nothing of the disk is served but Gradio's own folder."""
+    gr.mount_gradio_app(
+        app,
+        page,
+        path,
+        footer_links=[],
+        run_history=False,
+        allowed_paths=[],
+        show_error=False,
+        max_file_size=MOST,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=make_theme(),
+        css=CSS,
+        head=HEAD,
+    )
+
+
+def _ask(image: ImageTab, talk: ChatTab, tabs: gr.Tabs, handlers: ImageHandlers) -> None:
+    """A picture goes over to the chat."""
+
+    async def attach(name: str | None) -> tuple[Any, Any]:
+        file = await handlers.file(name)
+        return {"text": "", "files": [file]}, gr.Tabs(selected="chat")
+
+    image.parts["ask"].click(
+        attach,
+        image.parts["chosen"],
+        [talk.parts["message"], tabs],
+        api_visibility="private",
+        **HIDDEN,
+    )
+
+
+def _arrive(
+    page: gr.Blocks,
+    studio: Studio,
+    desk: Any,
+    images: tuple[ImageTab, ImageHandlers],
+    chat: tuple[ChatTab, ChatHandlers],
+    speed: tuple[SpeedTab, SpeedHandlers],
+) -> None:
+    """What a page begins with, also after a reload: its desk, and what runs on it."""
+
+    def arrive(id: Any) -> tuple[Any, ...]:
+        shelf = studio.service.hub.shelf
+        loaded = studio.service.hub.loaded()
+        entries = sorted(shelf.entries().values(), key=lambda own: own.id not in loaded)
+        draw = [own.id for own in entries if own.kind == "image"]
+        see = [own.id for own in entries if own.kind == "vision"]
+        write = see + [own.id for own in entries if own.kind == "text"]
+        return _choice(draw), _choice(draw), _choice(write), gr.update(choices=list(shelf.loras()))
+
+    async def find(id: Any) -> str:
+        return studio.desk(id).id
+
+    parts = images[0].parts
+    models = [parts["model"], speed[0].parts["model"], chat[0].parts["model"], parts["loras"]]
+    quiet: Any = {"api_visibility": "private", **HIDDEN}
+    page.load(arrive, desk, models, **quiet)
+    page.load(speed[1].profiles, None, [speed[0].parts["plot"], speed[0].parts["table"]], **quiet)
+    found = page.load(find, desk, desk, api_name="arrive", **HIDDEN)
+    for tab, handlers in (images, chat, speed):
+        tab.follow(found, handlers, desk)  # pyright: ignore[reportArgumentType]
+
+
+def _choice(names: list[str]) -> Any:
+    return gr.update(choices=names, value=names[0] if names else None)
