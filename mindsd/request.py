@@ -60,11 +60,18 @@ class Preview:
 
 @dataclass(frozen=True)
 class Piece:
-    """More of answer number `sample`: its tokens, and the text that is safe to show by now."""
+    """More of answer number `sample`: its tokens, and the text that is safe to show by now.
+
+    Attributes:
+        logprobs: of each of the tokens; None where they were not asked for.
+        thinks: the answer began inside the model's thoughts.
+    """
 
     sample: int
     text: str
     tokens: tuple[int, ...]
+    logprobs: tuple[Any, ...] | None = None
+    thinks: bool = False
 
 
 @dataclass(frozen=True)

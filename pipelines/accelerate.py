@@ -7,6 +7,7 @@ with accelerate(pipe, speed="balanced"):
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,24 @@ from mindsd.pipelines.profile import Profile
 from mindsd.stepcache.advice import follow_advice
 from mindsd.stepcache.calls import follow_calls
 from mindsd.stepcache.denoiser import Denoiser
-from mindsd.stepcache.trajectory import Trajectory
+from mindsd.stepcache.trajectory import Trajectory, following
 from mindsd.wrap import Wrap
+
+
+def accelerated(
+    kind: type, scheduler: Any, acceleration: Acceleration, seed: int
+) -> AbstractContextManager[None]:
+    """Calls made inside are one image's own trajectory, where it is to do less.
+
+    Args:
+        kind: class of the pipeline that makes them.
+        scheduler: the image's own.
+        seed: of what is drawn at random.
+    """
+    if acceleration.is_plain:
+        return nullcontext()
+    guidance = find_guidance(kind)
+    return following(Trajectory(scheduler, acceleration, guidance, seed=seed, expected_images=1))
 
 
 class Accelerated:

@@ -160,7 +160,8 @@ class Answer:
             shown += self._stream.finish()
             self.sequence.release()  # at once: others wait for the room
         if tokens:
-            request.emit(Piece(self.sample, shown, tuple(tokens)))
+            told = self._logprobs(self._drawn[-len(tokens) :])
+            request.emit(Piece(self.sample, shown, tuple(tokens), told, self.task.thinks))
 
     def _next(self, token: int) -> str:
         sampling = self.task.sampling
@@ -185,19 +186,19 @@ class Answer:
         if self.task.tools:
             salt = f"{self.sequence.number}"
             text, calls = tool_calls(text, self.task.tools, salt)
-        logprobs = None
-        if self.task.sampling.logprobs is not None:
-            logprobs = tuple(
-                TokenLogprob(own.token, own.logprob or 0.0, own.top) for own in self._drawn
-            )
         return TextResult(
             text,
             tuple(own.token for own in self._drawn),
             "tool_calls" if calls and self.reason == "stop" else self.reason,
             Usage(len(self.task.prompt), len(self._drawn), self.sequence.reused),
-            logprobs,
+            self._logprobs(self._drawn),
             self.sample,
             self.stopped_by,
             reasoning,
             tuple(calls),
         )
+
+    def _logprobs(self, drawn: Many[Drawn]) -> tuple[TokenLogprob, ...] | None:
+        if self.task.sampling.logprobs is None:
+            return None
+        return tuple(TokenLogprob(own.token, own.logprob or 0.0, own.top) for own in drawn)

@@ -10,13 +10,14 @@ import copy
 import inspect
 import math
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
-import diffusers
 from diffusers import DiffusionPipeline, SchedulerMixin
 
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.scheduler_choice import SchedulerChoice
 from mindsd.weights.defaults import CallDefaults
 
 OPEN = CallDefaults()
@@ -165,20 +166,27 @@ class Arguments:
             )
         return needed
 
-    def scheduler(self, name: str) -> Any:
-        """A scheduler of this class with the model's own noise schedule.
+    def scheduler(self, text: str, steps: int | None = None) -> Any:
+        """The scheduler of this choice, with the model's own noise schedule.
 
         Raises:
-            RequestError: it does not fit the model's own scheduler.
+            RequestError: it does not fit the model's own scheduler, needs what is missing, or
+                cannot do so many steps.
         """
+        choice = SchedulerChoice.parse(text)
         own: Any = getattr(self.pipe, "scheduler", None)
+        kinds = {kind.__name__: kind for kind in getattr(own, "compatibles", [])}
         # diffusers also lists schedulers whose library is missing, as classes that only complain.
-        kinds = [
-            kind for kind in getattr(own, "compatibles", []) if issubclass(kind, SchedulerMixin)
-        ]
-        fitting = sorted(kind.__name__ for kind in kinds)
-        if name not in fitting:
+        fitting = sorted(name for name, kind in kinds.items() if issubclass(kind, SchedulerMixin))
+        if choice.kind in fitting:
+            made = choice.make(kinds[choice.kind], own.config)
+            choice.check(made, steps)
+            return made
+        if choice.kind in kinds:
+            needed = kinds[choice.kind]._backends
+            missing = [name for name in needed if not find_spec(name)] or needed
             raise RequestError(
-                f"scheduler {name!r} does not fit {self.name}; choose one of {', '.join(fitting)}"
+                f"{choice.kind} needs {', '.join(missing)}: pip install {' '.join(missing)}"
             )
-        return getattr(diffusers, name).from_config(own.config)
+        known = ", ".join(fitting)
+        raise RequestError(f"scheduler {text!r} does not fit {self.name}; choose one of {known}")

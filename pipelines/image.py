@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,33 +12,26 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from mindsd.aside import aside
+from mindsd.batching.rows import Weighted, adapted
 from mindsd.config import Acceleration
 from mindsd.engine import Engine
 from mindsd.errors import EngineClosed, RequestError
-from mindsd.pipelines.accelerate import check
+from mindsd.pipelines.accelerate import accelerated, check
 from mindsd.pipelines.arguments import Arguments
 from mindsd.pipelines.fingerprint import fingerprint
-from mindsd.pipelines.guidance import find_guidance
+from mindsd.pipelines.image_result import ImageResult, wait_for_all
 from mindsd.pipelines.loading import load_model
 from mindsd.pipelines.model import LoadedModel
 from mindsd.pipelines.notices import notices
 from mindsd.pipelines.own import own_copy
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.picture import Picture, first_image, fit_picture, read_picture
-from mindsd.pipelines.preview import LatentToRGB, fit
+from mindsd.pipelines.preview import Previews
 from mindsd.pipelines.profile import Profile
 from mindsd.pipelines.size import sized
 from mindsd.pipelines.solo import restored, why_solo
-from mindsd.request import Need, Notice, Preview, Request, Step
-from mindsd.stepcache.trajectory import Trajectory, following
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """Images (PIL, RGB) in the order of the prompts, and the parameters of each."""
-
-    images: list[Image.Image]
-    parameters: list[ImageParameters]
+from mindsd.pipelines.weighting import check_weighting, weigh
+from mindsd.request import Need, Notice, Request, Step
 
 
 class ImagePipeline:
@@ -57,6 +48,7 @@ class ImagePipeline:
         self.pipe = self._suitable(model.pipe)
         self.arguments = Arguments(self.pipe, model.name, model.defaults)
         self.engine = model.shared.join(engine)
+        self._previews = Previews(self.pipe)
         self._closed = False
 
     @classmethod
@@ -109,22 +101,50 @@ class ImagePipeline:
         own = aside(lambda: fingerprint(self.pipe))
         return Profile.read(profile).acceleration_for(own, force=force)
 
+    @property
+    def loras(self) -> tuple[str, ...]:
+        """Names of the LoRA adapters that the model has now, the oldest first."""
+        return self.model.loras.names
+
+    def add_lora(self, name: str, path: str | Path) -> None:
+        """Load a LoRA for requests with `loras=[(name, weight)]`, on all pipelines of this model.
+
+        Args:
+            path: a .safetensors file, or a folder that diffusers' `save_lora_weights` wrote.
+
+        Raises:
+            ModelError: the file is not safe, more than plain LoRA, or made for another model.
+            RequestError: the name is taken.
+        """
+        self._check_open()
+        self.model.loras.add(name, path)
+
+    def remove_lora(self, name: str) -> None:
+        """Forget a LoRA; refused with a RequestError while requests run with it."""
+        self._check_open()
+        self.model.loras.remove(name)
+
     def submit(
-        self, parameters: ImageParameters, *, preview_every: int = 0, **pictures: Picture
+        self,
+        parameters: ImageParameters,
+        *,
+        preview_every: int = 0,
+        priority: int = 0,
+        **pictures: Picture,
     ) -> Request:
         """Ask for one image; its request's result is a PIL image.
 
         Args:
             parameters: what to draw.
             preview_every: emit a `Preview` after every so many steps; 0 for none.
+            priority: higher goes first.
             pictures: those this kind of pipeline takes, resized to the parameters' size.
 
         Raises:
             RequestError: the model's pipeline cannot do what the parameters ask.
             QueueFull: the engine has too many requests waiting.
         """
-        if self._closed:
-            raise EngineClosed("this pipeline was closed; load it again")
+        self._check_open()
         opened = {name: read_picture(picture) for name, picture in pictures.items()}
         whole = self.complete(parameters, next(iter(opened.values()), None))
         assert whole.width and whole.height
@@ -133,18 +153,25 @@ class ImagePipeline:
         given = self.arguments.of(whole)
         given |= {name: fit_picture(picture, size) for name, picture in opened.items()}
         if whole.scheduler is not None:
-            self.arguments.scheduler(whole.scheduler)  # refused here, not on the engine's thread
-
-        def body(request: Request) -> Image.Image:
-            return self._draw(request, whole, given, preview_every)
+            # Refused here, not on the engine's thread.
+            self.arguments.scheduler(whole.scheduler, whole.steps)
 
         guided = whole.guidance is None or self.arguments.guides(whole.guidance)
         need = Need(
             rows=2 if guided else 1,
             memory=self.arguments.memory(whole, self.model.device.total),
+            priority=priority,
             solo=why_solo(self.pipe, whole.options) is not None,
         )
-        return self.model.shared.watch(self.engine.submit(body, need))
+
+        def submit(adapters: Weighted) -> Request:
+            def body(request: Request) -> Image.Image:
+                with adapted(adapters):
+                    return self._draw(request, whole, given, preview_every)
+
+            return self.model.shared.watch(self.engine.submit(body, need))
+
+        return self.model.loras.start(whole.loras, submit)
 
     def _draw(
         self,
@@ -161,7 +188,8 @@ class ImagePipeline:
         def on_step(step: int, total: int) -> None:
             request.emit(Step(step, total, request.seconds()))
             if preview_every and heard and step % preview_every == 0:
-                self._preview(request, parameters, heard[0], step)
+                assert parameters.width and parameters.height
+                self._previews.emit(request, heard[0], step, parameters.width, parameters.height)
 
         def on_latents(latents: torch.Tensor) -> None:
             heard[:] = [latents]
@@ -180,28 +208,21 @@ class ImagePipeline:
         fixed = {"generator": generator, "return_dict": False}
         taken = {name: value for name, value in fixed.items() if name in self.arguments.accepted}
         undone = restored(mine) if request.need.solo else nullcontext()
-        with self._accelerated(mine, parameters), undone:
+        less, kind = parameters.acceleration, type(self.pipe)
+        with accelerated(kind, mine.scheduler, less, parameters.seed), undone:
+            given = weigh(mine, self.arguments, parameters, given, request)
             image = first_image(mine(**given, **taken))
         if image.size != (parameters.width, parameters.height):
             request.emit(Notice(f"{type(self.pipe).__name__} chose another size: {image.size}"))
         return image
 
-    def _accelerated(self, mine: Any, parameters: ImageParameters) -> AbstractContextManager[None]:
-        """The request's own trajectory, where it is to do less."""
-        if parameters.acceleration.is_plain:
-            return nullcontext()
-        return following(
-            Trajectory(
-                mine.scheduler,
-                parameters.acceleration,
-                find_guidance(type(self.pipe)),
-                seed=parameters.seed,
-                expected_images=1,
-            )
-        )
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosed("this pipeline was closed; load it again")
 
     def _check(self, parameters: ImageParameters) -> None:
-        """Refuse an acceleration that this model cannot have."""
+        """Refuse weights or an acceleration that this model cannot have."""
+        check_weighting(self.arguments, parameters)
         if parameters.acceleration.is_plain:
             return
         reason = why_solo(self.pipe, parameters.options)
@@ -209,33 +230,10 @@ class ImagePipeline:
             raise RequestError(f"no acceleration where {reason}; leave it out")
         check(self.pipe, self.model.denoisers, parameters.acceleration)
 
-    def _preview(
-        self, request: Request, parameters: ImageParameters, latents: torch.Tensor, step: int
-    ) -> None:
-        assert parameters.width and parameters.height
-        if self._latent_to_rgb is None:
-            return
-        picture = self._latent_to_rgb.picture(latents, parameters.width, parameters.height)
-        if picture is not None:
-            request.emit(Preview(step, picture))
-
-    @cached_property
-    def _latent_to_rgb(self) -> LatentToRGB | None:
-        return fit(self.pipe)
-
     def _run(
         self, parameters: Sequence[ImageParameters], pictures: Sequence[Mapping[str, Picture]]
     ) -> ImageResult:
-        """Submit all, wait for all; when one fails or the wait is interrupted, stop the rest."""
-        requests: list[Request] = []
-        try:
-            for one, own in zip(parameters, pictures, strict=True):
-                requests.append(self.submit(one, **own))  # pyright: ignore[reportArgumentType]
-            return ImageResult([request.result() for request in requests], list(parameters))
-        finally:
-            for request in requests:
-                if not request.ended:
-                    request.cancel()
+        return wait_for_all(self.submit, parameters, pictures)
 
     def close(self) -> None:
         """Leave the model; the last to do so stops its engine and takes everything off it again."""

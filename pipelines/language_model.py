@@ -120,9 +120,17 @@ class LanguageModel:
         return Look(self.vision, tokens.full, tokens.images, merge, each_other)
 
     def own_inputs(self, tokens: Tokens) -> Callable[[], dict[str, Any]] | None:
-        """What gives a plain request the model's own inputs; None for a text."""
+        """What gives a plain request the model's own inputs; None for a text.
+
+        Raises:
+            RequestError: its processor would read what was typed as special tokens.
+        """
         if self.packed is not None or self.vision is None or not tokens.images:
             return None
+        if tokens.typed:
+            raise RequestError(
+                f"{self.name} cannot read the text of special tokens beside pictures"
+            )
         return partial(
             self.vision.own_inputs, tokens.text, tokens.pictures, add_special_tokens=False
         )

@@ -11,6 +11,7 @@ from mindsd.aside import aside
 from mindsd.attention.for_diffusers import Attached, attach
 from mindsd.attention.npu_fused import Fused, fuse
 from mindsd.attention.registry import default_registry
+from mindsd.batching.image_adapters import ImageAdapters
 from mindsd.device import Device
 from mindsd.engine import Engine, Limits
 from mindsd.errors import RequestError
@@ -52,6 +53,7 @@ class LoadedModel:
         attached: our attention, while it is on.
         fused: what stands beside attention, in an NPU's fused operators, while it is on.
         denoisers: the modules that steps are made with, ready to do less, while it is open.
+        loras: its LoRA adapters; they go when it is shut.
         shared: its users and their engine.
     """
 
@@ -63,6 +65,7 @@ class LoadedModel:
     attached: Attached | None = None
     fused: dict[str, Fused] = field(default_factory=dict)
     denoisers: dict[str, Denoiser] = field(default_factory=dict)
+    loras: ImageAdapters = field(init=False)
     shared: SharedEngine = field(init=False)
     _wraps: list[Wrap] = field(default_factory=list)
     _upcast: Any = None  # the autoencoder in float32, for pipelines that move it there and back
@@ -71,6 +74,7 @@ class LoadedModel:
         if self.attention not in ATTENTION:
             choices = ", ".join(ATTENTION)
             raise RequestError(f"unknown attention {self.attention!r}; choose {choices}")
+        self.loras = ImageAdapters(self.pipe)
         self.shared = SharedEngine(self.name, self._own_engine, self._open, self._close)
 
     def own_parts(self) -> dict[str, Any]:
@@ -95,6 +99,7 @@ class LoadedModel:
         if is_accelerated(self.pipe):
             raise RequestError(f"{self.name} is under accelerate(); leave that first")
         self._upcast = upcast_copy(self.pipe)
+        self.loras = ImageAdapters(self.pipe)  # those that were closed stay closed
         steppers = find_denoisers(self.pipe.components)
         for name, module in steppers.items():
             self.denoisers[name] = Denoiser(module)
@@ -108,6 +113,7 @@ class LoadedModel:
         self.attached = self._attach()
 
     def _close(self) -> None:
+        self.loras.close()
         if self.attached is not None:
             self.attached.remove()
         for fused in self.fused.values():

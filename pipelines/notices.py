@@ -7,6 +7,7 @@ from transformers import CLIPTokenizer
 from mindsd.config import PLAIN, SPEEDS
 from mindsd.pipelines.arguments import Arguments
 from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.prompt_family import find_family
 from mindsd.pipelines.solo import why_solo
 
 
@@ -59,7 +60,9 @@ def another_kind(arguments: Arguments, parameters: ImageParameters) -> list[str]
 
 
 def too_long(arguments: Arguments, parameters: ImageParameters) -> list[str]:
-    """CLIP cuts prompts at its own length."""
+    """CLIP cuts prompts at its own length, unless they are weighted."""
+    if parameters.weighted:
+        return []
     readers = [part for name, part in arguments.pipe.components.items() if "tokenizer" in name]
     readers = [reader for reader in readers if reader is not None]
     if not readers or not all(isinstance(reader, CLIPTokenizer) for reader in readers):
@@ -70,5 +73,7 @@ def too_long(arguments: Arguments, parameters: ImageParameters) -> list[str]:
         tokens = len(readers[0](getattr(parameters, name) or "").input_ids)
         if tokens > longest:
             words = name.replace("_", " ")
-            found.append(f"the {words} has {tokens} tokens, {arguments.name} reads only {longest}")
+            way = "; weighted=True reads all" if find_family(arguments) else ""
+            cut = f"the {words} has {tokens} tokens, {arguments.name} reads only {longest}"
+            found.append(cut + way)
     return found

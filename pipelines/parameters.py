@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
@@ -13,6 +13,10 @@ from mindsd.errors import RequestError
 
 MAX_STEPS = 1000  # diffusion models are trained on 1000 time steps
 MAX_SEED = 2**63 - 1  # what a torch.Generator takes
+MAX_LORAS = 16
+MAX_LORA_WEIGHT = 10.0
+
+Loras = Sequence[tuple[str, float]] | Mapping[str, float]  # names, and how strong each is
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,13 @@ class ImageParameters:
         seed: of the noise, 0 to 2^63 - 1; drawn on the CPU, so it means the same on every device.
         width, height: pixels.
         strength: how much of the given image is drawn anew, above 0 to 1 (image-to-image, inpaint).
-        scheduler: name of a diffusers scheduler class, e.g. "EulerDiscreteScheduler".
+        scheduler: name of a diffusers scheduler class, e.g. "EulerDiscreteScheduler", and options
+            in parentheses, e.g. "EulerDiscreteScheduler(use_karras_sigmas=True)".
         acceleration: what is left out to be faster; nothing by default.
+        loras: names of LoRA adapters that were added to the model, and the weight of each, -10 to
+            10; a list or a mapping is kept as a tuple.
+        weighted: the prompts are in A1111's form, (word:1.2), [word], BREAK, and may be longer than
+            the text encoder's window.
         options: further arguments of the model's own pipeline, by their diffusers names.
     """
 
@@ -42,6 +51,8 @@ class ImageParameters:
     strength: float | None = None
     scheduler: str | None = None
     acceleration: Acceleration = PLAIN
+    loras: tuple[tuple[str, float], ...] = ()
+    weighted: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -55,10 +66,13 @@ class ImageParameters:
         if self.strength == 0:
             raise RequestError("strength 0 would return the image as it is; use above 0 up to 1")
         _check_real("strength", self.strength, 0.0, 1.0)
+        if not isinstance(self.weighted, bool):
+            raise RequestError(f"weighted is True or False, got {self.weighted!r}")
         if not isinstance(self.options, Mapping):
             raise RequestError(f"options are a dictionary, got {type(self.options).__name__}")
         if not isinstance(self.acceleration, Acceleration):
             raise RequestError(f"an acceleration is an Acceleration, got {self.acceleration!r}")
+        object.__setattr__(self, "loras", _loras(self.loras))
 
 
 class Wishes(TypedDict, total=False):
@@ -78,6 +92,8 @@ class Wishes(TypedDict, total=False):
     scheduler: str | None
     acceleration: Acceleration | None
     speed: str | None
+    loras: Loras
+    weighted: bool
     options: Mapping[str, Any]
     images_per_prompt: int
 
@@ -123,6 +139,27 @@ def parse_size(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise RequestError(f"size {text!r} is not WIDTHxHEIGHT in pixels, e.g. 512x512")
     return int(parts[0]), int(parts[1])
+
+
+def _loras(given: Any) -> tuple[tuple[str, float], ...]:
+    """Names and weights, checked."""
+    pairs = given.items() if isinstance(given, Mapping) else given
+    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+        raise RequestError(f"loras are pairs of a name and a weight, got {given!r}")
+    found: dict[str, float] = {}
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise RequestError(f"loras are pairs of a name and a weight, got {pair!r}")
+        name, weight = pair
+        if weight is None:
+            raise RequestError(f"the weight of LoRA {name!r} must be a finite number, got None")
+        _check_real(f"the weight of LoRA {name!r}", weight, -MAX_LORA_WEIGHT, MAX_LORA_WEIGHT)
+        if name in found:
+            raise RequestError(f"LoRA {name!r} is named twice; add its weights")
+        found[name] = float(weight)
+    if len(found) > MAX_LORAS:
+        raise RequestError(f"{len(found)} LoRAs are more than {MAX_LORAS}, the most for one image")
+    return tuple(found.items())
 
 
 def _check_whole(name: str, value: Any, low: int, high: int) -> None:

@@ -8,12 +8,15 @@ scaled by `scaling_factor` (and `shift_factor`); where the layout is not known t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
+
+from mindsd.request import Preview, Request
 
 CELLS = 8  # side of the latents that the fit decodes
 SAMPLES = 8
@@ -57,6 +60,25 @@ def unpack(latents: torch.Tensor, channels: int, aspect: float) -> torch.Tensor 
         return None
     grid = latents[0].reshape(rows, count // rows, channels, 2, 2)
     return grid.permute(2, 0, 3, 1, 4).reshape(channels, rows * 2, -1)
+
+
+class Previews:
+    """Rough pictures of one pipeline's images; its map is fitted when the first is asked for."""
+
+    def __init__(self, pipe: DiffusionPipeline):
+        self._pipe = pipe
+
+    def emit(self, request: Request, latents: torch.Tensor, step: int, width: int, height: int):
+        """Tell what an image of this size looks like after a step, where that can be told."""
+        if self._map is None:
+            return
+        picture = self._map.picture(latents, width, height)
+        if picture is not None:
+            request.emit(Preview(step, picture))
+
+    @cached_property
+    def _map(self) -> LatentToRGB | None:
+        return fit(self._pipe)
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from mindsd.errors import RequestError
 from mindsd.pipelines.messages import Message, read_messages
 from mindsd.pipelines.picture import Picture
 from mindsd.pipelines.reasoning import OPEN
+from mindsd.pipelines.typed_text import TypedText
 from mindsd.pipelines.vision import AnyImage, Vision
 from mindsd.tokenmerge.visual import VisualMerge
 
@@ -27,6 +28,7 @@ class Tokens:
         images: that it shows.
         full: the tokens with all placeholders of its images, where some are merged.
         pictures, text: the same as people gave them, for models that read them by themselves.
+        typed: the text of a special token was typed in it, which only `ids` keep apart.
     """
 
     ids: list[int]
@@ -36,6 +38,7 @@ class Tokens:
     full: Sequence[int] = ()
     pictures: tuple[Picture, ...] = ()
     text: str = ""
+    typed: bool = False
 
 
 def prompt_tokens(tokenizer: Any, prompt: Prompt, **how: Any) -> list[int]:
@@ -54,6 +57,7 @@ def read_prompt(
     vision: Vision | None = None,
     merge: VisualMerge | None = None,
     salt: str = "",
+    untrusted: bool = False,
 ) -> Tokens:
     """The tokens of a prompt.
 
@@ -68,6 +72,8 @@ def read_prompt(
         vision: what reads the pictures of messages; None for a model of text alone.
         merge: how many of their tokens are left; None for all.
         salt: pictures that were seen for others are seen again.
+        untrusted: the messages come from elsewhere: no picture is a path, and the text of a
+            special token in them is read as text.
 
     Raises:
         RequestError: it is none of these, is empty, or the model has no template for it.
@@ -90,7 +96,8 @@ def read_prompt(
             raise RequestError(
                 "this model has no chat template: it only goes on with texts; give chat=False"
             )
-        tokens = _chat(tokenizer, prompt, system, tools, vision, salt)
+        typed = TypedText(tokenizer) if untrusted else None
+        tokens = _chat(tokenizer, prompt, system, tools, vision, salt, typed)
     if not tokens.ids:
         raise RequestError("the prompt is empty; this model needs at least one token to go on from")
     if vision is None:
@@ -101,15 +108,25 @@ def read_prompt(
 
 
 def _chat(
-    tokenizer: Any, prompt: Any, system: Any, tools: Any, vision: Vision | None, salt: str
+    tokenizer: Any,
+    prompt: Any,
+    system: Any,
+    tools: Any,
+    vision: Vision | None,
+    salt: str,
+    typed: TypedText | None,
 ) -> Tokens:
-    messages, pictures = read_messages(prompt, system, sees=vision is not None)
+    messages, pictures = read_messages(prompt, system, sees=vision is not None, files=not typed)
+    if typed is not None:
+        messages, tools = typed.marked(messages), typed.marked(tools)
     text = _templated(tokenizer, messages, tools)
     images = [] if vision is None else [vision.read(own, salt) for own in pictures]
     told = text if vision is None else vision.expanded(text, images)
-    ids = _tokenized(tokenizer, told, special=False)
+    parts = [told] if typed is None else typed.parts(told)
+    ids = [id for part in parts for id in _tokenized(tokenizer, part, special=False)]
     thinks = text.rstrip().endswith(OPEN)
-    return Tokens(ids, True, thinks, tuple(images), pictures=tuple(pictures), text=text)
+    seen = tuple(images), (), tuple(pictures)
+    return Tokens(ids, True, thinks, *seen, text=text, typed=len(parts) > 1)
 
 
 def _tokenized(tokenizer: Any, text: str, *, special: bool) -> list[int]:

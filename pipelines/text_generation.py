@@ -106,6 +106,8 @@ class TextGeneration:
         salt: str = "",
         adapter: str | None = None,
         image_merge: VisualMerge | float | None = None,
+        untrusted: bool = False,
+        unless_said: int | None = None,
         **options: Any,
     ) -> Request:
         """Ask for the answers to one prompt; its request's result is a list of `TextResult`.
@@ -124,6 +126,8 @@ class TextGeneration:
             adapter: the name of one that was added; None for the model itself.
             image_merge: how many tokens of its pictures are merged before the model reads them,
                 a share like 0.5 or a `VisualMerge`; None for none.
+            untrusted: as of `read_prompt`, for messages from elsewhere.
+            unless_said: `max_tokens` where none is said; fewer where there is no room for them.
             options: the fields of `Sampling` (max_tokens, temperature, top_p, n, seed, stop,
                 logprobs, ...), or one of json_schema, json_object, regex, choice, grammar.
 
@@ -135,14 +139,13 @@ class TextGeneration:
             raise EngineClosed("this pipeline was closed; load it again")
         known = parse_tools(tools) if tools and tool_choice != "none" else ()
         constraint = constraint_of(options, known, tool_choice)
-        sampling = Sampling.parse(options)
+        sampling = Sampling.parse({"max_tokens": unless_said, **options})
         tokenizer = self.model.tokenizer
-        told = tools if known else None
         words = self.model.model.get_input_embeddings().weight.shape[0]
         merge = merge_of(image_merge, self.model)
-        how: dict[str, Any] = {"chat": chat, "system": system, "tools": told, "words": words}
-        seeing = {"vision": self.model.vision, "merge": merge, "salt": salt}
-        tokens = read_prompt(tokenizer, prompt, **how, **seeing)
+        how: dict[str, Any] = {"chat": chat, "system": system, "tools": tools if known else None}
+        how |= {"vision": self.model.vision, "merge": merge, "salt": salt, "untrusted": untrusted}
+        tokens = read_prompt(tokenizer, prompt, words=words, **how)
         task = Task(
             tokens.ids,
             fitted(sampling, len(tokens.ids), self.model, said="max_tokens" in options),

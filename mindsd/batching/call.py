@@ -24,7 +24,7 @@ import torch
 from torch.utils import _pytree as pytree  # diffusers and transformers register their outputs here
 
 from mindsd.batching.caps import Caps
-from mindsd.batching.rows import present_tag
+from mindsd.batching.rows import Weighted, present_adapters, present_tag
 
 # Position tables: their first dimension counts tokens, and may equal the row count by accident.
 TABLES = frozenset({"img_ids", "txt_ids", "image_rotary_emb", "rotary_emb", "freqs_cis"})
@@ -49,7 +49,8 @@ class Batchable:
         kind: what it is for ("text", "denoise", "image"); the engine is fair between kinds.
         name: what people call its module, for warnings.
         alone: set when its results turned out not to be rows; its calls are never stacked again.
-        proven: forms of calls (`Call.form`) whose stacked results were seen to equal those alone.
+        proven: forms of calls (`Call.form`), with adapters or without, whose stacked results were
+            seen to equal those alone.
         caps: rows that a group of one key may have, learned when a larger one failed.
     """
 
@@ -77,6 +78,7 @@ class Call:
         key: equal for calls that may share a forward, as far as shapes and plain values tell.
         tag: what the request made it carry (rows.py); its `group`, if any, is part of the key.
         positional: how many arguments came by position.
+        adapters: what its rows are computed with; no part of the key, for each row has its own.
     """
 
     batchable: Batchable
@@ -88,6 +90,7 @@ class Call:
     key: tuple[Any, ...]
     tag: Any = None
     positional: int = 0
+    adapters: Weighted = ()
 
     @property
     def form(self) -> Hashable:
@@ -152,7 +155,8 @@ def read(batchable: Batchable, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     facts = (_fact(leaf, role, device) for leaf, role in zip(leaves, roles, strict=True))
     tag = present_tag()
     key = (id(batchable), str(spec), getattr(tag, "group", None), *facts)
-    return Call(batchable, leaves, spec, roles, rows, device, key, tag, len(args))
+    carried = {"tag": tag, "positional": len(args), "adapters": present_adapters()}
+    return Call(batchable, leaves, spec, roles, rows, device, key, **carried)
 
 
 def _names(path: tuple[Any, ...]) -> set[str]:

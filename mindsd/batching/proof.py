@@ -24,16 +24,17 @@ def holds(calls: list[Call], results: list[Any]) -> bool:
     """Whether the first and the last call's shares of a stacked forward are what they give alone.
 
     Both, because what rows share may be given out in their order. Asked until a form of call is
-    proven, by rows that really differ; later calls of that form cost nothing.
+    proven, by rows that really differ; later calls of that form cost nothing. Adapters see all that
+    goes on inside, and are proven anew.
     """
-    proven = calls[0].batchable.proven
-    if calls[0].form in proven:
+    proven, form = calls[0].batchable.proven, (calls[0].form, any(call.adapters for call in calls))
+    if form in proven:
         return True
     verdicts = [_agrees(calls[place], results[place]) for place in (0, -1)]
     if not all(verdict is not False for verdict in verdicts):
         return False
     if None not in verdicts and _differ(calls[0], calls[-1]):
-        proven.add(calls[0].form)
+        proven.add(form)
     return True
 
 

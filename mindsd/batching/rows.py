@@ -1,8 +1,9 @@
 """Whose rows a forward has: what each call of the group carries, for those who decide per row.
 
-A request tags its calls before they are suspended; while a group runs, the tags of its rows are
-here. What a forward learns for later forwards waits until it is known to have succeeded: a group
-may fail and be run again in parts, or run once more to prove that its rows are independent.
+A request tags its calls before they are suspended, and says which adapters they are computed with;
+while a group runs, the tags and adapters of its rows are here. What a forward learns for later
+forwards waits until it is known to have succeeded: a group may fail and be run again in parts, or
+run once more to prove that its rows are independent.
 
 Context variables are each greenlet's own, so no request sees another's.
 """
@@ -15,6 +16,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from mindsd.errors import ModelError
+
+Weighted = tuple[tuple[Any, float], ...]  # adapters, and how strong each is
+
 
 @dataclass(frozen=True)
 class Row:
@@ -22,6 +27,7 @@ class Row:
 
     tag: Any
     number: int
+    adapters: Weighted = ()
 
 
 @dataclass
@@ -31,10 +37,12 @@ class Forward:
     Attributes:
         rows: of all its calls, in order.
         learned: what to do once it succeeded.
+        plans: what was worked out of its rows once for all layers, by whose it is.
     """
 
     rows: list[Row]
     learned: list[Callable[[], None]] = field(default_factory=list)
+    plans: dict[Any, Any] = field(default_factory=dict)
 
     def commit(self) -> None:
         """Keep what was learned."""
@@ -43,6 +51,7 @@ class Forward:
 
 
 _tag: ContextVar[Any] = ContextVar("tag", default=None)
+_adapters: ContextVar[Weighted] = ContextVar("adapters", default=())
 _forward: ContextVar[Forward | None] = ContextVar("forward", default=None)
 
 
@@ -61,6 +70,26 @@ def present_tag() -> Any:
     return _tag.get()
 
 
+@contextmanager
+def adapted(adapters: Weighted) -> Iterator[None]:
+    """Calls made inside are computed with these adapters."""
+    before = _adapters.set(adapters)
+    try:
+        yield
+    finally:
+        _adapters.reset(before)
+
+
+def present_adapters() -> Weighted:
+    """What calls made here are computed with; () for none."""
+    return _adapters.get()
+
+
+def running_forward() -> Forward | None:
+    """The forward that runs; None outside an engine."""
+    return _forward.get()
+
+
 def present_tags() -> list[Any]:
     """What the rows of the forward that runs carry; outside an engine, what calls made here do."""
     forward = _forward.get()
@@ -68,12 +97,13 @@ def present_tags() -> list[Any]:
 
 
 @contextmanager
-def running(calls: Sequence[tuple[Any, int]]) -> Iterator[Forward]:
-    """A forward runs the rows of these calls: their tags, and how many rows each has.
+def running(calls: Sequence[tuple[Any, int, Weighted]]) -> Iterator[Forward]:
+    """A forward runs the rows of these calls: their tags, how many rows each has, its adapters.
 
     The one who began it commits what was learned, or drops it.
     """
-    forward = Forward([Row(tag, number) for tag, count in calls for number in range(count)])
+    rows = [Row(tag, number, own) for tag, count, own in calls for number in range(count)]
+    forward = Forward(rows)
     before = _forward.set(forward)
     try:
         yield forward
@@ -98,6 +128,16 @@ def present_forward(rows: int) -> Iterator[Forward]:
     if found is not None and len(found.rows) == rows:
         yield found
         return
-    with running([(present_tag(), rows)]) as own:
+    with running([(present_tag(), rows, _adapters_of(found))]) as own:
         yield own
     own.commit()
+
+
+def _adapters_of(forward: Forward | None) -> Weighted:
+    """Those of a call with other rows than the forward that it is made in."""
+    if forward is None:
+        return present_adapters()
+    found = {row.adapters for row in forward.rows}
+    if len(found) > 1:
+        raise ModelError("a call's rows are not its forward's; here LoRAs cannot share one")
+    return next(iter(found), ())

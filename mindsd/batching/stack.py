@@ -34,7 +34,7 @@ def run(calls: list[Call]) -> tuple[list[Any], Forward]:
         NotRows: several calls ran as one but the result is not one row for each row that went in.
         Exception: whatever the module raised.
     """
-    with running([(call.tag, call.rows) for call in calls]) as forward:
+    with running([(call.tag, call.rows, call.adapters) for call in calls]) as forward:
         return _run(calls), forward
 
 

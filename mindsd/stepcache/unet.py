@@ -36,7 +36,7 @@ class UNetSplit(Split):
             raise ModelError("a UNet with fewer than two up blocks cannot be cached between steps")
         super().__init__(unet)
         last: Any = unet.up_blocks[-1]
-        self._channels = last.resnets[-1].in_channels - unet.conv_in.out_channels
+        self._channels = last.resnets[-1].in_channels - unet.config["block_out_channels"][0]
         self.put(unet.down_blocks[0].resnets[0], self._probe)
         for place, block in enumerate(unet.down_blocks):
             self.put(block, self._down(len(block.resnets), place == 0, block))

@@ -4,16 +4,14 @@
     adapter_model.safetensors    base_model.model.<module>.lora_A.weight and ...lora_B.weight
 
 A linear layer with an adapter computes W x + scale * B A x (Hu et al., arXiv:2106.09685). Only that
-is read; every option of peft that means something else is refused by its name, those of versions to
-come, too.
+is read.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +21,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from mindsd.errors import ModelError, RequestError
+from mindsd.errors import ModelError
+from mindsd.weights.lora_options import WAY_OUT, LoraOptions
 from mindsd.weights.safe import check_files, read_object
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
-# Options that say nothing about what a trained adapter computes, or that are obeyed here.
-PLAIN = frozenset(
-    """alpha_pattern auto_mapping base_model_name_or_path corda_config ensure_weight_tying
-    eva_config exclude_modules fan_in_fan_out inference_mode init_lora_weights layers_pattern
-    layers_to_transform loftq_config lora_alpha lora_dropout lora_ga_config megatron_core peft_type
-    peft_version qalora_group_size r rank_pattern revision runtime_config target_modules task_type
-    use_rslora""".split()
-)
-# Other ways to begin change the model's own weights, too, and then A and B fit to those alone.
-BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
 TASKS = (None, "CAUSAL_LM")
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-WAY_OUT = "merge it into its model with peft, and load that"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,75 +61,15 @@ def read_lora(folder: str | Path, model: Any) -> dict[str, LoraLayer]:
         if not (path / name).is_file():
             raise ModelError(f"{path} has no {name}: it is not the folder of a LoRA adapter")
     check_files(path)
-    config = _Config(path / CONFIG, type(model).__name__)
+    given = read_object(path / CONFIG)
+    config = LoraOptions(path / CONFIG, given)
+    _check_origin(path / CONFIG, given, type(model).__name__)
     pairs = _pairs(path / WEIGHTS)
     _check_whole(path, config, model, set(pairs))
     return {
         name: _layer(path, name, pair, model, config.rank_and_scale(name))
         for name, pair in pairs.items()
     }
-
-
-class _Config:
-    """The options of an adapter, all of them understood."""
-
-    def __init__(self, file: Path, model: str):
-        try:
-            import peft  # heavy and optional
-            from peft.tuners.tuners_utils import check_target_module_exists
-            from peft.utils.other import get_pattern_key
-        except ImportError:
-            raise RequestError("LoRA adapters need: pip install peft") from None
-        self._file, self._targets, self._pattern = file, check_target_module_exists, get_pattern_key
-        given = read_object(file)
-        _check_options(file, given, peft.LoraConfig)
-        _check_origin(file, given, model)
-        known = {field.name for field in fields(peft.LoraConfig)} - {"runtime_config"}
-        try:
-            self._told: Any = peft.LoraConfig(**{k: v for k, v in given.items() if k in known})
-        except (TypeError, ValueError, ImportError) as error:
-            raise ModelError(f"{file} is not a LoRA configuration ({error})") from None
-
-    def targets(self, name: str) -> bool:
-        """Whether it adapts the module of this name."""
-        try:
-            return bool(self._targets(self._told, name))
-        except (TypeError, ValueError, re.error) as error:
-            raise ModelError(f"{self._file} has broken target_modules ({error})") from None
-
-    def rank_and_scale(self, name: str) -> tuple[int, float]:
-        """Of one module; patterns go before what holds for all."""
-        told = self._told
-        rank = self._of(told.rank_pattern or {}, name, told.r)
-        alpha = self._of(told.alpha_pattern or {}, name, told.lora_alpha)
-        numbers = all(isinstance(x, int | float) and math.isfinite(x) for x in (rank, alpha))
-        if not numbers or rank != int(rank) or rank < 1:
-            raise ModelError(f"{self._file} gives {name} rank {rank!r} and alpha {alpha!r}")
-        root = math.sqrt(rank) if told.use_rslora else rank  # arXiv:2312.03732
-        return int(rank), alpha / root
-
-    def _of(self, patterns: Mapping[str, Any], name: str, otherwise: Any) -> Any:
-        try:
-            return patterns.get(self._pattern(list(patterns), name), otherwise)
-        except (AttributeError, TypeError, re.error) as error:
-            raise ModelError(f"{self._file} has a broken rank or alpha pattern ({error})") from None
-
-
-def _check_options(file: Path, given: Mapping[str, Any], kind: Any) -> None:
-    """Refuse what is more than plain LoRA, and what this peft does not know."""
-    if given.get("peft_type") != "LORA":
-        raise ModelError(f"{file} is of peft_type {given.get('peft_type')!r}; only LORA can be run")
-    usual = {field.name: field.default for field in fields(kind)}
-    for name, value in sorted(given.items()):
-        off = value in (None, False, [], {}) or value == usual.get(name, MISSING)
-        if name not in PLAIN and not off:
-            raise ModelError(f"{file} has {name}={value!r}, more than plain LoRA; {WAY_OUT}")
-    begun = given.get("init_lora_weights", True)
-    if begun not in BEGINNINGS:
-        raise ModelError(
-            f"{file} has init_lora_weights={begun!r}, which changes the model's own weights, too; "
-            "save it with peft's path_initial_model_for_weight_conversion"
-        )
 
 
 def _check_origin(file: Path, given: Mapping[str, Any], model: str) -> None:
@@ -174,7 +102,7 @@ def _pairs(file: Path) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def _check_whole(path: Path, config: _Config, model: Any, found: set[str]) -> None:
+def _check_whole(path: Path, config: LoraOptions, model: Any, found: set[str]) -> None:
     """The weights are those of the modules that the configuration names, no more and no fewer."""
     for name in sorted(found):
         _module(path, model, name)

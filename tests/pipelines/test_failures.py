@@ -131,13 +131,13 @@ def test_what_cannot_be_asked(wishes: dict[str, Any], said: str):
 
 def test_a_scheduler_whose_library_is_missing_is_not_offered(monkeypatch: pytest.MonkeyPatch):
     """diffusers puts a class that only complains in its place."""
-    dummy = type("MissingScheduler", (), {})
+    dummy = type("MissingScheduler", (), {"_backends": ["torch", "no_such_library"]})
     monkeypatch.setattr(type(CASE.pipe().scheduler), "compatibles", [DDPMScheduler, dummy])
-    with (
-        TextToImage.load(CASE.pipe(), device="cpu") as model,
-        pytest.raises(RequestError, match="choose one of DDPMScheduler$"),
-    ):
-        model("a cat", scheduler="MissingScheduler")
+    with TextToImage.load(CASE.pipe(), device="cpu") as model:
+        with pytest.raises(RequestError, match="choose one of DDPMScheduler$"):
+            model("a cat", scheduler="NonsenseScheduler")
+        with pytest.raises(RequestError, match="MissingScheduler needs no_such_library: pip inst"):
+            model("a cat", scheduler="MissingScheduler")
 
 
 def test_one_wrong_request_of_several_starts_none():
