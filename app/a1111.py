@@ -16,7 +16,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mindsd.pipelines.lora_tags import read_lora_tags
 from mindsd.pipelines.parameters import ImageParameters, parse_size
+from mindsd.pipelines.prompt_syntax import wants_weighting
 
 from .samplers import NAMES, sampler_of, scheduler_of
 
@@ -48,7 +50,8 @@ def write_text(parameters: ImageParameters, model: str, version: str) -> str:
         "Version": version,
     }
     known = {name: value for name, value in settings.items() if value not in (None, "")}
-    lines = [parameters.prompt]
+    tags = [f"<lora:{name}:{weight:g}>" for name, weight in parameters.loras]
+    lines = [" ".join([parameters.prompt, *tags])]
     if parameters.negative_prompt:
         lines.append(f"{NEGATIVE} {parameters.negative_prompt}")
     lines.append(", ".join(f"{name}: {_quote(value)}" for name, value in known.items()))
@@ -66,8 +69,10 @@ def read_text(text: str) -> tuple[ImageParameters, str, dict[str, str]]:
     if len(settings) < FEWEST:
         words, settings = [*words, last], {}
     prompt, _, negative = "\n".join(["", *words]).partition(f"\n{NEGATIVE}")
-    found = _take(settings)
-    parameters = ImageParameters(prompt[1:], negative_prompt=negative.strip() or None, **found)
+    said, loras = read_lora_tags(prompt[1:])
+    found: dict[str, Any] = {"negative_prompt": negative.strip() or None, "loras": loras}
+    found["weighted"] = wants_weighting(said) or wants_weighting(negative)
+    parameters = ImageParameters(said, **found | _take(settings))
     return parameters, settings.pop("Model", ""), settings
 
 

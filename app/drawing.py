@@ -33,6 +33,7 @@ from .picture_record import Record
 from .progress import Place, Reporter
 from .repetition import differences, file_hash
 from .tally import Job, Tally
+from .typed_prompt import TypedPrompts
 
 IN_HAND = 256  # images submitted at once: more than any batch takes, few enough to hold in memory
 
@@ -72,6 +73,10 @@ class Drawing:
         self._preview_every = order.preview_every
         self._output = output
         self._reporter = reporter
+        repeated = None if order.repeats is None else order.repeats.parameters.weighted
+        self._typed = TypedPrompts(
+            order.loras, repeated if order.weighted is None else order.weighted
+        )
         self._encoding = order.encoding
         self._attention = order.attention
         self._fingerprint = ""
@@ -88,7 +93,8 @@ class Drawing:
     def _jobs(self, asked: list[ImageParameters]) -> list[Job]:
         picture = self._pictures.get("image")
         jobs = []
-        for number, one in enumerate(asked, 1):
+        for number, typed in enumerate(asked, 1):
+            one = self._typed.taken(self._pipeline, typed)
             whole = settle(self._pipeline, one, picture)
             jobs.append(Job(number, one, whole, whole.steps or 1))
         return jobs

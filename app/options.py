@@ -39,6 +39,8 @@ class Order:
             model of the same name drew.
         step_cache, token_merge, guidance_until: parts of an acceleration, in place of the speed's
             or the profile's.
+        loras: folder of the adapters that prompts name, as <lora:ink:0.8>.
+        weighted: whether prompts have weights, as (word:1.2); None where they look like it.
         preview_every: save a rough picture after every so many steps; 0 for none.
         format, quality, metadata: how files are written, as `PictureEncoding` says.
         repeats: the record whose parameters stand where nothing else is said.
@@ -68,6 +70,8 @@ class Order:
     step_cache: str | None = None
     token_merge: str | None = None
     guidance_until: float | None = None
+    loras: Path | None = None
+    weighted: bool | None = None
     preview_every: int = 0
     format: str = "png"
     quality: int | None = None
@@ -79,6 +83,8 @@ class Order:
         if self.preview_every < 0:
             raise RequestError(f"--preview-every must be at least 0, got {self.preview_every}")
         self._check_pictures()
+        if self.loras is not None and not self.loras.is_dir():
+            raise RequestError(f"--loras {self.loras} is no folder; name the one of the files")
         if self.speed is not None and self.profile is not None:
             raise RequestError("say --speed or --profile, one of the two")
         if self.force and self.profile is None and self.repeats is None:

@@ -22,7 +22,7 @@ from ..progress import Lines, Reporter
 from ..repetition import repeat
 from ..tally import Tally
 
-UNRECORDED = ("images_per_prompt", "format", "quality", "metadata", "preview_every")
+UNRECORDED = ("images_per_prompt", "format", "quality", "metadata", "preview_every", "loras")
 
 Text = str | None
 File = Path | None
@@ -112,6 +112,16 @@ def generate(
     guidance_until: Annotated[
         Real, typer.Option(metavar="SHARE", help="Of the steps that guidance lasts.")
     ] = None,
+    loras: Annotated[
+        File, typer.Option(metavar="FOLDER", help="Of files, for <lora:name:0.8> in prompts.")
+    ] = None,
+    weighted: Annotated[
+        bool | None,
+        typer.Option(
+            "--weighted/--not-weighted",
+            help="Whether (word:1.2) and [word] weigh. (default: where there are some)",
+        ),
+    ] = None,
     preview_every: Annotated[
         int, typer.Option(metavar="K", help="Save a rough picture every K steps.")
     ] = 0,
@@ -150,6 +160,8 @@ def generate(
             step_cache=step_cache,
             token_merge=token_merge,
             guidance_until=guidance_until,
+            loras=loras,
+            weighted=weighted,
             preview_every=preview_every,
         )
         if source is not None:

@@ -67,7 +67,7 @@ class GuardOptions:
         if key is not None and not (len(key) >= 8 and key.isascii() and key.isprintable()):
             raise RequestError("a key has at least 8 characters, all of them printable ASCII")
         for host in self.hosts:
-            if host not in ANYWHERE and HOST.fullmatch(_bracketed(host)) is None:
+            if host not in ANYWHERE and HOST.fullmatch(_bracketed(host.lower())) is None:
                 raise RequestError(f"{host!r} is no host; give a name or an address without a port")
         for origin in self.origins:
             if ORIGIN.fullmatch(origin) is None:
@@ -192,7 +192,7 @@ def _address(host: str):
 
 def _is_loopback(host: str) -> bool:
     address = _address(host)
-    return host == "localhost" if address is None else address.is_loopback
+    return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 def _bracketed(host: str) -> str:

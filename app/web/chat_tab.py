@@ -83,6 +83,5 @@ def _tie(tab: ChatTab, handlers: ChatHandlers, desk: Any) -> None:
     for event in (said, again):
         tab.follow(event, handlers, desk)
     own["stop"].click(handlers.stop, desk, None, api_name="stop", **HIDDEN)
-    own["clear"].click(
-        handlers.clear, desk, [own["talk"], own["state"]], api_name="clear", **HIDDEN
-    )
+    for clear in (own["clear"].click, own["talk"].clear):
+        clear(handlers.clear, desk, [own["talk"], own["state"]], api_name="clear", **HIDDEN)

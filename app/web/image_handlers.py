@@ -50,7 +50,8 @@ class ImageHandlers:
         """What runs, as it goes on, and the pictures, until nothing runs any more.
 
         Yields:
-            status, rough pictures, viewer, names in it, the chosen name, facts, file to download, history, names.
+            status, rough pictures, viewer, names in it, the chosen name, facts, file to download,
+            history, names in it.
         """
         desk, seen, rough = self._studio.desk(desk_id), None, ""
         while True:
@@ -136,7 +137,7 @@ class ImageHandlers:
         drawn = [run for run in desk.runs if run.files]
         names = [path.name for _, path in sorted(drawn[-1].files.items())] if drawn else []
         shown = [own for name in names for own in history if own.name == name] or history[:1]
-        small = [(own.thumbnail, own.name) for own in history]
+        small = [own.thumbnail for own in history]
         return *(await self._view(shown)), small, [own.name for own in history]
 
     async def _view(self, shown: Sequence[Shown]) -> tuple[Any, ...]:

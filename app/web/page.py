@@ -112,7 +112,7 @@ def _arrive(
     models = [parts["model"], speed[0].parts["model"], chat[0].parts["model"], parts["loras"]]
     quiet: Any = {"api_visibility": "private", **HIDDEN}
     page.load(arrive, desk, models, **quiet)
-    page.load(speed[1].profiles, None, [speed[0].parts["plot"], speed[0].parts["table"]], **quiet)
+    page.load(speed[1].profiles, None, speed[0].parts["table"], **quiet)
     found = page.load(find, desk, desk, api_name="arrive", **HIDDEN)
     for tab, handlers in (images, chat, speed):
         tab.follow(found, handlers, desk)  # pyright: ignore[reportArgumentType]

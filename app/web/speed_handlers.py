@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 
 from ..server.model_choice import choose_model
 from ..server.refusal import Refusal
 from .comparison import PHASES, Comparison
 from .image_form import body_of
+from .plot import Point, plot
 from .status import line, progress
 from .studio import Desk, Studio
 from .toast import toasts, warn
 from .tuned import read_profiles, table
 
 FIELDS = ("prompt", "model", "steps", "guidance", "seed")
-SAVED, ALIKE, WHAT, ID = "time saved %", "SSIM", "what", "name"
 MOST = 30  # comparisons that are kept
 PAUSE = 0.1
 
@@ -64,9 +63,9 @@ class SpeedHandlers:
             finished = [own for own in desk.comparisons if own.is_done]
             if len(finished) != done:
                 done = len(finished)
-                plot = await asyncio.to_thread(self._points, finished)
+                drawn = await asyncio.to_thread(self._plot, finished)
                 pair = tuple(finished[-1].images) if finished else None
-                yield _state(desk), pair, plot
+                yield _state(desk), pair, drawn
             else:
                 yield _state(desk), gr.skip(), gr.skip()
             if not busy:
@@ -84,17 +83,18 @@ class SpeedHandlers:
             if not own.over:
                 own.cancel()
 
-    def profiles(self) -> tuple[pd.DataFrame, str]:
-        """The plot without comparisons, and the table of the profiles."""
-        return self._points([]), table(read_profiles(self._folder))
+    def profiles(self) -> str:
+        """The table of the profiles."""
+        return table(read_profiles(self._folder))
 
-    def _points(self, finished: Sequence[Comparison]) -> pd.DataFrame:
-        rows = [(100 * own.saved, own.ssim, "drawn here", own.speed) for own in finished]
-        rows += [
-            (100 * own.saved, own.profile.measured.ssim, "tuned", own.id)
+    def _plot(self, finished: Sequence[Comparison]) -> str:
+        tuned = [
+            Point(own.id, "tuned", own.saved, own.profile.measured.ssim)
             for own in read_profiles(self._folder)
         ]
-        return pd.DataFrame(rows, columns=pd.Index([SAVED, ALIKE, WHAT, ID]))
+        return plot(
+            points + [Point(own.speed, "drawn here", own.saved, own.ssim) for own in finished]
+        )
 
 
 def _state(desk: Desk) -> str:

@@ -11,10 +11,9 @@ from mindsd.config import SPEEDS
 
 from .image_form import ANY
 from .image_tab import field
-from .speed_handlers import ALIKE, FIELDS, ID, SAVED, WHAT, SpeedHandlers
+from .speed_handlers import FIELDS, SpeedHandlers
 
 HIDDEN: Any = {"show_progress": "hidden", "show_progress_on": []}
-COLOURS = {"drawn here": "#0f766e", "tuned": "#c2410c"}
 SAID = (
     "Draws one image twice, with all of its work and with less, and says what that saves and "
     "changes. What else the server does meanwhile makes both slower."
@@ -52,17 +51,7 @@ def speed_tab(handlers: SpeedHandlers, desk: Any) -> SpeedTab:
                 height=400,
                 elem_id="slider",
             )
-    parts["plot"] = gr.ScatterPlot(
-        label="Time saved against likeness to plain drawing (SSIM 1 is equal)",
-        x=SAVED,
-        y=ALIKE,
-        color=WHAT,
-        color_map=COLOURS,
-        tooltip=[ID, SAVED, ALIKE, WHAT],
-        height=280,
-        buttons=[],
-        elem_id="plot",
-    )
+    parts["plot"] = gr.HTML(elem_id="plot")
     parts["table"] = gr.HTML(elem_id="profiles")
     tab = SpeedTab(parts)
     fields = [parts[name] for name in FIELDS]

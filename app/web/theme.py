@@ -21,6 +21,9 @@ def make_theme() -> gr.themes.Base:
         font_mono=MONO,
     )
     return theme.set(
+        color_accent="*primary_700",
+        slider_color="*primary_700",
+        slider_color_dark="*primary_400",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         body_text_color_subdued="*neutral_600",
@@ -89,8 +92,21 @@ CSS = """
 .figures dd { font-weight: 600; font-size: 1.1rem; }
 .wide { overflow-x: auto; }
 .wide table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-.wide th, .wide td { text-align: left; padding: 0.4rem 0.75rem; white-space: nowrap;
-  border-bottom: 1px solid var(--border-color-primary); }
+.wide th, .wide td { text-align: left; padding: 0.4rem 0.75rem !important; white-space: nowrap;
+  border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; }
+.plot { margin: 0 auto; max-width: 760px; }
+.plot svg { display: block; width: 100%; height: auto; overflow: visible; }
+.plot line { stroke: var(--border-color-primary); }
+.plot text { fill: var(--body-text-color-subdued); font-size: 12px; }
+.plot .k0 circle { fill: #0f766e; } .dark .plot .k0 circle { fill: #2dd4bf; }
+.plot .k1 circle { fill: #c2410c; } .dark .plot .k1 circle { fill: #fb923c; }
+.plot g text { fill: var(--body-text-color); }
+.plot figcaption { display: flex; gap: 1rem; justify-content: center; font-size: 0.85rem; }
+.plot span::before { content: "●"; margin-right: 0.3rem; }
+.plot span.k0::before { color: #0f766e; } .dark .plot span.k0::before { color: #2dd4bf; }
+.plot span.k1::before { color: #c2410c; } .dark .plot span.k1::before { color: #fb923c; }
+#plot:not(:has(figure)), #profiles:not(:has(table)) { display: none; }
+#history .grid-wrap { height: auto; min-height: 110px; max-height: 420px; }
 @media (max-width: 640px) {
   .gradio-container { padding: 0.5rem !important; }
   #history .grid-container { grid-template-columns: repeat(4, 1fr) !important; }
@@ -98,6 +114,7 @@ CSS = """
 """
 
 # No picture, font or script of another place is ever asked for, also not by a model's answer.
+# Gradio's own HTML component cannot do without eval.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "

@@ -118,3 +118,12 @@ def test_no_text_takes_long(piece):
         except ValueError:
             continue
     assert time.process_time() - begun < 10  # seconds; what is quadratic takes hours
+
+
+def test_adapters_and_weights_are_read_and_written_as_they_have_them():
+    own = ImageParameters("a fox", loras=(("ink", 0.8), ("old-film", -1)), steps=3)
+    text = write_text(own, "tiny-sd", "mindsd")
+    assert text.startswith("a fox <lora:ink:0.8> <lora:old-film:-1>\n")
+    assert read_text(text)[0].loras == own.loras and read_text(text)[0].prompt == "a fox"
+    assert read_text("a (red:1.2) fox\nSteps: 3, Seed: 1, Size: 8x8")[0].weighted
+    assert not read_text("a red fox\nSteps: 3, Seed: 1, Size: 8x8")[0].weighted

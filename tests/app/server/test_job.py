@@ -111,10 +111,10 @@ def test_no_more_places_than_there_are(served):
 
 def test_draining_takes_no_more_and_waits_for_what_runs(served):
     async def body(client, service: Service):
-        job, slow = service.open("image", "draws"), service.open("image", "draws")
+        job, slow = service.open("image", "draws"), service.open("image", "draws", 4)
         service.start(job, drawing(2))
-        service.start(slow, drawing(900))
-        await service.drain(0.5)
+        service.start(slow, drawing(900, 900, 900, 900))
+        await service.drain(3)
         with pytest.raises(Refusal, match="going down"):
             service.open("image", "draws")
         assert job.state == "done" and slow.refusal and slow.refusal.status == 503

@@ -78,7 +78,7 @@ def test_a_beginning_that_was_read_before_is_told(client: openai.OpenAI):
 
 def test_streams_of_several_answers_say_the_same(client: openai.OpenAI, hub: Hub):
     asked: dict[str, Any] = {"model": "writes", "messages": HELLO, "max_tokens": 12, "seed": 5}
-    usage = {"include_usage": True}
+    usage: Any = {"include_usage": True}
     stream = client.chat.completions.create(**asked, n=3, stream=True, stream_options=usage)
     texts, reasons, pieces = joined(stream)
     expected = written(hub, max_tokens=12, seed=5, n=3)
@@ -113,14 +113,14 @@ def test_logprobs(client: openai.OpenAI, hub: Hub, stream: bool):
 def test_a_tool_is_called(client: openai.OpenAI, choice: Any):
     asked: Any = {"model": "writes", "messages": HELLO, "tools": TOOLS, "tool_choice": choice}
     told = client.chat.completions.create(**asked, seed=2)
-    [call] = told.choices[0].message.tool_calls or ()
+    [call] = told.choices[0].message.tool_calls or [None]
     assert told.choices[0].finish_reason == "tool_calls" and told.choices[0].message.content is None
-    assert call.type == "function" and call.function.name == "weather"
+    assert call is not None and call.type == "function" and call.function.name == "weather"
     assert Place.model_validate_json(call.function.arguments)
     with client.chat.completions.stream(**asked, seed=2) as stream:
         final = stream.get_final_completion()
-    [streamed] = final.choices[0].message.tool_calls or ()
-    assert streamed.function.arguments == call.function.arguments
+    [streamed] = final.choices[0].message.tool_calls or [None]
+    assert streamed is not None and streamed.function.arguments == call.function.arguments
     assert final.choices[0].finish_reason == "tool_calls"
     answered: Any = [
         *HELLO,

@@ -1,0 +1,152 @@
+"""`mindsd batch`: a file of prompts to a folder of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mindsd.errors import RequestError
+
+from ..options import DRAW_SEED
+from ..runs.grid import parse_grid
+from ..runs.live_progress import choose_progress
+from ..runs.lock import Shard
+from ..runs.order import TOGETHER, BatchOrder
+from ..runs.run import rehearse, run
+from ..runs.wildcards import Wildcards
+
+Text = str | None
+File = Path | None
+Whole = int | None
+Real = float | None
+
+
+def batch(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE [NAME=VALUE,VALUE]...",
+            show_default=False,
+            help="Prompts: .txt, .csv, .tsv or .jsonl; then more axes of --grid.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path(
+        "out"
+    ),
+    images: Annotated[int, typer.Option("-n", "--images", help="Images of each row.")] = 1,
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Embedded model or diffusers folder.")
+    ] = "tiny-sd",
+    negative_prompt: Annotated[
+        Text, typer.Option("--negative", help="What to stay away from.")
+    ] = None,
+    steps: Annotated[Whole, typer.Option(help="Denoising steps. (default: the model's)")] = None,
+    guidance: Annotated[Real, typer.Option(help="Guidance scale. (default: the model's)")] = None,
+    seed: Annotated[
+        Whole, typer.Option(help="Of the run: decides the seeds of rows without. (default: any)")
+    ] = None,
+    size: Annotated[
+        Text, typer.Option(metavar="WxH", help="Pixels. (default: the model's)")
+    ] = None,
+    scheduler: Annotated[
+        Text, typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".')
+    ] = None,
+    image: Annotated[File, typer.Option(help="Picture to draw anew.")] = None,
+    mask: Annotated[File, typer.Option(help="Draw --image anew only where this is white.")] = None,
+    strength: Annotated[
+        Real, typer.Option(help="How much of --image is drawn anew, up to 1.")
+    ] = None,
+    speed: Annotated[
+        Text, typer.Option(help="lossless, quality, balanced or fast: how much may be left out.")
+    ] = None,
+    step_cache: Annotated[Text, typer.Option(metavar="PLAN", help="As of mindsd generate.")] = None,
+    token_merge: Annotated[
+        Text, typer.Option(metavar="SHARE", help="Of the tokens, up to 0.75; or downsample.")
+    ] = None,
+    guidance_until: Annotated[
+        Real, typer.Option(metavar="SHARE", help="Of the steps that guidance lasts.")
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE,VALUE", help="Every row with each; may be said again."),
+    ] = None,
+    wildcards: Annotated[
+        File, typer.Option(metavar="FOLDER", help="Of NAME.txt files, for __NAME__ in prompts.")
+    ] = None,
+    combinations: Annotated[
+        bool, typer.Option("--combinations", help="All ways of {a|b}, in place of one by chance.")
+    ] = False,
+    no_wildcards: Annotated[
+        bool, typer.Option("--no-wildcards", help="Leave {a|b} in prompts as it is.")
+    ] = False,
+    limit: Annotated[Whole, typer.Option(help="At most so many images now.")] = None,
+    shard: Annotated[
+        Text, typer.Option(metavar="I/N", help="Part I of N, beside other processes.")
+    ] = None,
+    together: Annotated[
+        int, typer.Option(metavar="K", help="Images drawn together; decides how they are rounded.")
+    ] = TOGETHER,
+    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
+    ] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be drawn, and draw nothing.")
+    ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Leave out report.html, sheets and grids.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line, for machines.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the paths only.")] = False,
+) -> None:
+    """Draw every row of a file: a prompt a line, or a table or JSON lines that name options.
+
+    What is there is skipped, so the same command goes on where it stopped, also after a kill. A
+    row may say prompt, n, seed, negative_prompt, steps, guidance, size, scheduler, image, mask,
+    strength, speed, model and so on; options here are for rows that don't. Pictures in the file
+    are meant from where it lies. The paths go to stdout, progress to stderr.
+    """
+    said = {
+        "n": images,
+        "model": model,
+        "negative_prompt": negative_prompt,
+        "steps": steps,
+        "guidance": guidance,
+        "size": size,
+        "scheduler": scheduler,
+        "image": image,
+        "mask": mask,
+        "strength": strength,
+        "speed": speed,
+        "step_cache": step_cache,
+        "token_merge": token_merge,
+        "guidance_until": guidance_until,
+    }
+    if no_wildcards and wildcards is not None:
+        raise RequestError("say --wildcards or --no-wildcards, one of the two")
+    file, *more = arguments
+    with choose_progress(as_json, quiet) as progress:
+        order = BatchOrder(
+            file=Path(file),
+            output=output,
+            defaults={name: value for name, value in said.items() if value is not None},
+            grid=tuple(parse_grid([*(grid or ()), *more])),
+            wildcards=None if no_wildcards else Wildcards(wildcards),
+            combine=combinations,
+            seed=None if seed == DRAW_SEED else seed,
+            limit=limit,
+            shard=Shard() if shard is None else Shard.parse(shard),
+            together=together,
+            device=device,
+            dtype=dtype,
+            attention=attention,
+        )
+        if dry_run:
+            progress.__exit__()
+            raise typer.Exit(rehearse(order, as_json))
+        raise typer.Exit(run(order, progress, not no_report))

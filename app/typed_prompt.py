@@ -1,0 +1,55 @@
+"""Prompts as people type them: `<lora:ink:0.8>` names an adapter, `(word:1.2)` weighs a word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mindsd.errors import RequestError
+from mindsd.pipelines.image import ImagePipeline
+from mindsd.pipelines.lora_tags import read_lora_tags
+from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.shelf import lora_files
+from mindsd.pipelines.weighting import suggests_weighting
+
+
+class TypedPrompts:
+    """How the prompts of one run are taken.
+
+    Args:
+        loras: folder of the adapters' files; None for none.
+        weighted: whether (word:1.2) and [word] are weights and prompts may outgrow the encoder's
+            window; None where a prompt has such words or is long, and the model can.
+    """
+
+    def __init__(self, loras: Path | None = None, weighted: bool | None = None) -> None:
+        self._files: Mapping[str, Path] = {} if loras is None else lora_files(loras)
+        self._weighted = weighted
+
+    def taken(self, pipeline: ImagePipeline, parameters: ImageParameters) -> ImageParameters:
+        """The parameters that a typed prompt stands for; its adapters are loaded.
+
+        Raises:
+            RequestError: a tag is wrong, or names no adapter.
+            ModelError: an adapter does not fit the model.
+        """
+        prompt, tagged = read_lora_tags(parameters.prompt)
+        loras = dict(parameters.loras)
+        for name, weight in tagged:
+            loras[name] = loras.get(name, 0.0) + weight
+        for name in loras:
+            self._bring(pipeline, name)
+        found = replace(parameters, prompt=prompt, loras=tuple(loras.items()))
+        weighted = self._weighted
+        if weighted is None:
+            weighted = found.weighted or suggests_weighting(pipeline.arguments, found)
+        return replace(found, weighted=weighted)
+
+    def _bring(self, pipeline: ImagePipeline, name: str) -> None:
+        if name in pipeline.loras:
+            return
+        if name not in self._files:
+            known = ", ".join(self._files) or "none; --loras names their folder"
+            raise RequestError(f"there is no LoRA {name!r}; there are: {known}")
+        pipeline.add_lora(name, self._files[name])
