@@ -6,13 +6,14 @@ with accelerate(pipe, speed="balanced"):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
 
+from mindsd.batching.counts import Counts
 from mindsd.config import Acceleration, speed_named
 from mindsd.errors import RequestError
 from mindsd.pipelines.fingerprint import fingerprint
@@ -31,20 +32,28 @@ from mindsd.stepcache.trajectory import Trajectory, following
 from mindsd.wrap import Wrap
 
 
+@contextmanager
 def accelerated(
-    kind: type, scheduler: Any, acceleration: Acceleration, seed: int
-) -> AbstractContextManager[None]:
+    kind: type, scheduler: Any, acceleration: Acceleration, seed: int, counts: Counts
+) -> Iterator[None]:
     """Calls made inside are one image's own trajectory, where it is to do less.
 
     Args:
         kind: class of the pipeline that makes them.
         scheduler: the image's own.
         seed: of what is drawn at random.
+        counts: of what was done, and what was not.
     """
     if acceleration.is_plain:
-        return nullcontext()
+        yield
+        return
     guidance = find_guidance(kind)
-    return following(Trajectory(scheduler, acceleration, guidance, seed=seed, expected_images=1))
+    own = Trajectory(scheduler, acceleration, guidance, seed=seed, expected_images=1)
+    try:
+        with following(own):
+            yield
+    finally:
+        counts.spared += own.spared
 
 
 class Accelerated:

@@ -88,6 +88,7 @@ class Arguments:
         if strange:
             kind = type(self.pipe).__name__
             raise RequestError(f"{kind} does not take {', '.join(strange)}; leave it out")
+        self._check_steps(given)
         self._check_strength(given)
         for name in ("width", "height"):
             if name in self.accepted:
@@ -107,6 +108,16 @@ class Arguments:
             if isinstance(value, float) and not math.isfinite(value):
                 raise RequestError(f"option {name} must be a finite number, got {value!r}")
         return options
+
+    def _check_steps(self, given: dict[str, Any]) -> None:
+        """Where steps would begin behind the last that the model knows, diffusers reads on."""
+        config: Any = getattr(getattr(self.pipe, "scheduler", None), "config", {})
+        known, steps = config.get("num_train_timesteps"), given.get("num_inference_steps")
+        if known is None or steps is None or config.get("timestep_spacing") != "leading":
+            return
+        most = known - config.get("steps_offset", 0)
+        if steps > most:
+            raise RequestError(f"this model draws in at most {most} steps, got {steps}")
 
     def _check_strength(self, given: dict[str, Any]) -> None:
         """Most image-to-image forms do int(steps * strength) steps: less than one would be none."""

@@ -59,19 +59,20 @@ class ImagePipeline:
         device: str = "auto",
         dtype: str = "auto",
         attention: str = "auto",
+        layers: str = "auto",
     ) -> Self:
         """Load an embedded model ("tiny-sd"), a diffusers folder, or take a diffusers pipeline.
 
         Args:
             device: "auto" (the fastest this machine has), "npu", "cuda" or "cpu".
             dtype: "auto" (what is fast there), "float32", "float16" or "bfloat16".
-            attention: "auto" (ours where it outdoes torch's) or "off" (always diffusers' own).
+            attention, layers: as `load_model` takes them: how it computes on this device.
 
         Raises:
             ModelError: the model is missing, incomplete or not safe to load.
-            RequestError: the device, dtype or attention cannot be had.
+            RequestError: the device, dtype, attention or layers cannot be had.
         """
-        return cls(load_model(model, device, dtype, attention))
+        return cls(load_model(model, device, dtype, attention, layers))
 
     @classmethod
     def _suitable(cls, pipe: DiffusionPipeline) -> DiffusionPipeline:
@@ -208,8 +209,8 @@ class ImagePipeline:
         fixed = {"generator": generator, "return_dict": False}
         taken = {name: value for name, value in fixed.items() if name in self.arguments.accepted}
         undone = restored(mine) if request.need.solo else nullcontext()
-        less, kind = parameters.acceleration, type(self.pipe)
-        with accelerated(kind, mine.scheduler, less, parameters.seed), undone:
+        own = (type(self.pipe), mine.scheduler, parameters.acceleration, parameters.seed)
+        with accelerated(*own, self.engine.counts), undone:
             given = weigh(mine, self.arguments, parameters, given, request)
             image = first_image(mine(**given, **taken))
         if image.size != (parameters.width, parameters.height):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mindsd.aside import aside
+from mindsd.attention.layers import check_layers
 from mindsd.batching.placeholders import Placeholders
 from mindsd.batching.runner import Proposer, TokenRunner
 from mindsd.batching.tokens import Budget
@@ -56,6 +57,7 @@ class LanguageModel:
         vision: its eyes; None for a model of text alone.
         packed: how it runs over pages; None where it cannot.
         why_plain: the reason for that.
+        layers: what runs beside attention, as attention/layers.py says it.
         shared: its users and their engine.
     """
 
@@ -70,12 +72,14 @@ class LanguageModel:
     vision: Vision | None = None
     packed: PackedModel | None = None
     why_plain: str | None = None
+    layers: str = "auto"
     shared: SharedEngine = field(init=False)
     _runner: TokenRunner | None = None
     _wraps: list[Wrap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.cache = self.cache.on(self.device)
+        check_layers(self.layers, self.device.torch, self.model.dtype)
         self.shared = SharedEngine(self.name, Engine, self._open, self._shut)
 
     @cached_property
@@ -149,11 +153,14 @@ class LanguageModel:
         self.why_plain = None
         try:
             roomy = self.device.free() > SPARE * weight_bytes(self.model)
-            self.packed = aside(lambda: PackedModel(self.model, prepack=roomy, vision=self.vision))
+            how = {"prepack": roomy, "vision": self.vision, "layers": self.layers}
+            self.packed = aside(lambda: PackedModel(self.model, **how))
         except ModelError as reason:
             self.why_plain = str(reason)
             if self.drafting is not None:
                 raise ModelError(f"{self.name} cannot verify drafts: {reason}") from reason
+            if self.layers == "w8a8":
+                raise
             return
         if self.vision is not None:
             self._wraps = open_tower(self.vision.tower)
@@ -199,29 +206,22 @@ def load_language(
     cache: CacheOptions | None = None,
     budget: Budget | None = None,
     proposer: Proposer | None = None,
+    layers: str = "auto",
 ) -> LanguageModel:
     """Load a language model: "smollm2", a transformers folder, or a GGUF file.
 
     Raises:
         ModelError: it is missing, incomplete, not safe, or not one that transformers knows.
-        RequestError: the device or dtype is not one that this machine has.
+        RequestError: the device, dtype or layers are not ones that this machine has.
     """
     if dtype not in ("auto", *DTYPES):
         raise RequestError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
     place, files = find_device(device), find_language_model(model)
     kind = DTYPES.get(dtype) or fast_dtype(place, files.weight, SMALL)
     module, tokenizer = aside(lambda: load_language_model(files, kind, place.torch))
-    kept = cache or CacheOptions()
-    return LanguageModel(
-        files.name,
-        module.eval(),
-        tokenizer,
-        place,
-        kept,
-        budget or Budget(),
-        proposer,
-        vision=_vision(module, load_processor(files, tokenizer), kept) if files.sees else None,
-    )
+    eyes = load_processor(files, tokenizer) if files.sees else None
+    options = {"budget": budget or Budget(), "proposer": proposer, "layers": layers}
+    return in_memory(module, tokenizer, eyes, cache, files.name, **options)
 
 
 def in_memory(
@@ -229,20 +229,18 @@ def in_memory(
     tokenizer: Any,
     processor: Any = None,
     cache: CacheOptions | None = None,
+    name: str = "",
     **options: Any,
 ) -> LanguageModel:
     """A transformers model and its tokenizer that are in memory already, used as they are.
 
     Args:
         processor: transformers' processor, for a model that sees.
+        name: "" is its class's.
     """
     place, kept = find_device(model.device.type), cache or CacheOptions()
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"a {type(model).__name__} is no language model")
-    vision = None if processor is None else _vision(model, processor, kept)
-    name = type(model).__name__
-    return LanguageModel(name, model.eval(), tokenizer, place, kept, vision=vision, **options)
-
-
-def _vision(model: Any, processor: Any, cache: CacheOptions) -> Vision:
-    return Vision(model, processor, ImageCache(cache.images))
+    vision = None if processor is None else Vision(model, processor, ImageCache(kept.images))
+    known = name or type(model).__name__
+    return LanguageModel(known, model.eval(), tokenizer, place, kept, vision=vision, **options)

@@ -35,6 +35,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     attention: str = "auto",
+    layers: str = "auto",
 ) -> LoadedModel:
     """Load an embedded model by name or a diffusers folder by path, or take a loaded pipeline.
 
@@ -43,20 +44,23 @@ def load_model(
         device: "auto", "npu", "cuda" or "cpu".
         dtype: "auto" (what this device runs fast), "float32", "float16" or "bfloat16".
         attention: "auto" (ours where it outdoes torch's) or "off" (always diffusers' own).
+        layers: beside attention, "auto" (an NPU's fused operators), "off" (diffusers' own) or
+            "w8a8" (as "auto", with the denoiser's large linear layers in 8 bits).
 
     Raises:
         ModelError: the folder is missing, incomplete, not safe, or not readable.
         RequestError: the device or dtype is not one that this machine has, or the pipeline is
-            already another.
+            already another, or the device has no such layers.
     """
     if dtype not in ("auto", *DTYPES):
         raise RequestError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
     if isinstance(model, DiffusionPipeline):
-        return LoadedModel(type(model).__name__, model, _place_of(model, device, dtype), attention)
+        place = _place_of(model, device, dtype)
+        return LoadedModel(type(model).__name__, model, place, attention, layers)
     place, folder = find_device(device), find_model(model)
     pipe = aside(lambda: _read(folder, DTYPES.get(dtype) or fast_dtype(place, folder.weight)))
     pipe.to(place.torch)
-    return LoadedModel(folder.name, pipe, place, attention, folder.defaults)
+    return LoadedModel(folder.name, pipe, place, attention, layers, folder.defaults)
 
 
 def _place_of(pipe: DiffusionPipeline, device: str, dtype: str) -> Device:

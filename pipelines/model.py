@@ -9,7 +9,9 @@ from diffusers import DiffusionPipeline
 
 from mindsd.aside import aside
 from mindsd.attention.for_diffusers import Attached, attach
+from mindsd.attention.layers import check_layers
 from mindsd.attention.npu_fused import Fused, fuse
+from mindsd.attention.npu_w8a8 import quantize
 from mindsd.attention.registry import default_registry
 from mindsd.batching.image_adapters import ImageAdapters
 from mindsd.device import Device
@@ -49,9 +51,11 @@ class LoadedModel:
         pipe: the diffusers pipeline; requests use copies of it and share its weights.
         device: where it lives.
         attention: "auto" puts our attention on it where that outdoes torch's, "off" never.
+        layers: what runs beside attention, as attention/layers.py says it.
         defaults: its folder's own choices where a request says nothing.
         attached: our attention, while it is on.
         fused: what stands beside attention, in an NPU's fused operators, while it is on.
+        quantized: the linear layers of the denoisers in 8 bits, while they are.
         denoisers: the modules that steps are made with, ready to do less, while it is open.
         loras: its LoRA adapters; they go when it is shut.
         shared: its users and their engine.
@@ -61,9 +65,11 @@ class LoadedModel:
     pipe: DiffusionPipeline
     device: Device
     attention: str = "auto"
+    layers: str = "auto"
     defaults: CallDefaults = CallDefaults()
     attached: Attached | None = None
     fused: dict[str, Fused] = field(default_factory=dict)
+    quantized: dict[str, Fused] = field(default_factory=dict)
     denoisers: dict[str, Denoiser] = field(default_factory=dict)
     loras: ImageAdapters = field(init=False)
     shared: SharedEngine = field(init=False)
@@ -74,6 +80,7 @@ class LoadedModel:
         if self.attention not in ATTENTION:
             choices = ", ".join(ATTENTION)
             raise RequestError(f"unknown attention {self.attention!r}; choose {choices}")
+        check_layers(self.layers, self.device.torch, self.pipe.dtype)
         self.loras = ImageAdapters(self.pipe)
         self.shared = SharedEngine(self.name, self._own_engine, self._open, self._close)
 
@@ -101,6 +108,8 @@ class LoadedModel:
         self._upcast = upcast_copy(self.pipe)
         self.loras = ImageAdapters(self.pipe)  # those that were closed stay closed
         steppers = find_denoisers(self.pipe.components)
+        if self.layers == "w8a8":  # first: it may refuse, and what is fused looks at it
+            self.quantized = {name: quantize(own) for name, own in steppers.items()}
         for name, module in steppers.items():
             self.denoisers[name] = Denoiser(module)
         self._wraps += open_modules(self.pipe.components)
@@ -109,20 +118,21 @@ class LoadedModel:
         self._wraps += [follow_advice(own, present_trajectory) for own in advisers.values()]
         if self._upcast is not None:
             self._wraps += open_modules({"vae": self._upcast})
-        self.fused = {name: fuse(own) for name, own in modules(self.pipe.components).items()}
+        if self.layers != "off":
+            self.fused = {name: fuse(own) for name, own in modules(self.pipe.components).items()}
         self.attached = self._attach()
 
     def _close(self) -> None:
         self.loras.close()
         if self.attached is not None:
             self.attached.remove()
-        for fused in self.fused.values():
+        for fused in (*self.fused.values(), *self.quantized.values()):
             fused.remove()
         for own in reversed(self._wraps):
             own.remove()
         for denoiser in self.denoisers.values():
             denoiser.remove()
-        self.attached, self._upcast, self.fused = None, None, {}
+        self.attached, self._upcast, self.fused, self.quantized = None, None, {}, {}
         self._wraps.clear()
         self.denoisers.clear()
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mindsd.attention.for_transformers import AttachedLanguage, attach_language
 from mindsd.attention.npu_fused import Fused, fuse
+from mindsd.attention.npu_w8a8 import quantize
 from mindsd.device import is_out_of_memory
 from mindsd.errors import MindsdError, ModelError
 from mindsd.kvcache.blocks import BlockPool
@@ -31,6 +32,8 @@ class PackedModel:
         model: with a language model's head.
         prepack: lay its weights out anew for faster products (prepack.py).
         vision: its eyes; None for a model of text alone, or to use it so.
+        layers: what runs beside attention, as attention/layers.py says it; "w8a8" is for the
+            decoder, its eyes stay as they are.
 
     Attributes:
         windows: of each layer; None where it sees all.
@@ -41,10 +44,17 @@ class PackedModel:
 
     Raises:
         ModelError: it cannot run so; the message says why. The model is as it was.
-        RequestError: it runs on an engine already.
+        RequestError: it runs on an engine already, or takes no 8 bits.
     """
 
-    def __init__(self, model: Any, *, prepack: bool = False, vision: Vision | None = None):
+    def __init__(
+        self,
+        model: Any,
+        *,
+        prepack: bool = False,
+        vision: Vision | None = None,
+        layers: str = "auto",
+    ):
         accepted = inspect.signature(model.forward).parameters
         missing = [name for name in NEEDED if name not in accepted]
         if missing:
@@ -57,16 +67,16 @@ class PackedModel:
         self._calls: int | None = None  # attention calls of a forward, once they were counted
         self._keeps = "logits_to_keep" in accepted
         self._cache = PagedCache(model.config)
-        texts = texts_alone(model, self.device)
-        pictures = None if vision is None else pictures_alone(vision)
         self._patches: Patches | None = None
         self._prepacked: Prepacked | None = None
         self._attached: AttachedLanguage | None = None
         self._fused: Fused | None = None
+        self._quantized: Fused | None = None
+        texts, pictures = self._alone(layers)
         try:
             self._patches = None if vision is None else Patches(model)
             self._prepacked = Prepacked(model) if prepack else None
-            self._fused = fuse(model)
+            self._fused = None if layers == "off" else fuse(model)
             self._attached = attach_language(model)
             self.token_bytes = self._proven(texts, pictures)
         except BaseException as error:
@@ -124,10 +134,23 @@ class PackedModel:
             self._attached.remove()
         if self._fused is not None:
             self._fused.remove()
+        if self._quantized is not None:
+            self._quantized.remove()
         if self._prepacked is not None:
             self._prepacked.remove()
         if self._patches is not None:
             self._patches.remove()
+
+    def _alone(self, layers: str) -> tuple[list[Sample], Sample | None]:
+        """What it gives alone, in 8 bits where they are wished: packing must not change that."""
+        if layers == "w8a8":
+            self._quantized = quantize(self.model.get_decoder())
+        try:
+            seen_alone = None if self.vision is None else pictures_alone(self.vision)
+            return texts_alone(self.model, self.device), seen_alone
+        except BaseException:
+            self.close()
+            raise
 
     def _proven(self, texts: list[Sample], pictures: Sample | None) -> dict[str, int]:
         """Bytes that a token takes in the cache, once packed and alone agree."""

@@ -100,11 +100,7 @@ class Shelf:
 
     def loras(self) -> dict[str, Path]:
         """Adapters for image models by their ids."""
-        folder = None if self._folder is None else self._folder / LORAS
-        if folder is None or not folder.is_dir():
-            return {}
-        files = sorted(folder.glob("*.safetensors"))
-        return {file.stem: file for file in files if ID.fullmatch(file.stem) and file.is_file()}
+        return {} if self._folder is None else lora_files(self._folder / LORAS)
 
     def _of_named(self) -> Iterator[Entry]:
         for id, path in self._named.items():
@@ -124,6 +120,12 @@ class Shelf:
             yield from (
                 Entry(own, "text", own) for own, made in PACKAGES.items() if find_spec(made)
             )
+
+
+def lora_files(folder: Path) -> dict[str, Path]:
+    """The adapters of a folder by their ids; none where there is no folder."""
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return {file.stem: file for file in files if ID.fullmatch(file.stem) and file.is_file()}
 
 
 def _kind(path: Path) -> Kind | None:

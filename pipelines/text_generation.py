@@ -50,27 +50,27 @@ class TextGeneration:
         budget: Budget | None = None,
         speculation: Speculation = "lookup",
         processor: Any = None,
+        layers: str = "auto",
     ) -> Self:
         """Load "smollm2", a transformers folder or a GGUF file, or take a model in memory.
 
         Args:
-            tokenizer: of a model that is in memory already.
-            processor: of a model in memory that sees pictures.
+            tokenizer, processor: of a model in memory; a processor where it sees pictures.
+            layers: "auto" (an NPU's fused operators), "off" or "w8a8" (and 8 bits).
             device: "auto" (the fastest this machine has), "npu", "cuda" or "cpu".
             dtype: "auto" (what is fast there), "float32", "float16" or "bfloat16".
-            cache: how large the KV cache is, and its dtype.
-            budget: tokens of one forward.
+            cache, budget: the KV cache, its dtype, and tokens of one forward.
             speculation: how it guesses ahead: "lookup" (where the text says again what it said),
                 "none", or a smaller model of the same tokens that drafts. The text is the same.
 
         Raises:
             ModelError: the model, or the draft model, is missing, incomplete or not safe to load.
-            RequestError: the device or dtype cannot be had.
+            RequestError: the device, dtype or layers cannot be had.
         """
         if isinstance(model, str | Path):
-            loaded = load_language(model, device, dtype, cache, budget)
+            loaded = load_language(model, device, dtype, cache, budget, layers=layers)
         else:
-            options = {"cache": cache or CacheOptions(), "budget": budget or Budget()}
+            options = {"cache": cache, "budget": budget or Budget(), "layers": layers}
             loaded = in_memory(model, tokenizer, processor, **options)
         return cls(speculate(loaded, speculation, device, dtype))
 

@@ -103,6 +103,7 @@ class Gauges:
         yield _gauge("num_places", "Requests that may be admitted", service.limits.requests)
         yield _gauge("num_models_loaded", "Models in memory", len(service.hub.loaded()))
         counts = service.hub.engine.counts
+        yield _total("step_cache_skips", "Rows of denoiser calls not computed", counts.spared)
         yield _total("oom_splits", "Forwards halved for want of memory", counts.splits)
         forwards = CounterMetricFamily("mindsd:forwards", "Forwards of modules", labels=["work"])
         rows = CounterMetricFamily("mindsd:rows", "Rows of these forwards", labels=["work"])

@@ -13,11 +13,13 @@ class Counts:
 
     Attributes:
         forwards, rows: forwards that succeeded and their rows, by kind of work.
+        spared: rows of a denoiser's calls that were forecast in place of being computed.
         splits: groups that were halved because memory ran out.
     """
 
     forwards: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
+    spared: int = 0
     splits: int = 0
 
     def add(self, calls: list[Call]) -> None:

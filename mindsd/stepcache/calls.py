@@ -80,6 +80,7 @@ class _Rows:
         own = [place for place in range(self.call.rows) if place not in left_out]
         skipped = self._skipped(own)
         ran = [place for place in own if place not in skipped]
+        self.trajectory.spared += self.call.rows - len(ran)
         result, form, values = self._run(ran)
         if form is None and len(ran) == self.call.rows:
             return result  # not rows: nothing can ever stand for it

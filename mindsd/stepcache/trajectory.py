@@ -100,6 +100,7 @@ class Trajectory:
         skipped: which rows of their first branch were skipped, by module.
         rows: how many rows a branch had, by module and branch.
         differences: conditional minus unconditional noise, by module, stage and row.
+        spared: rows that were not computed.
         merges: token merging's plans, by module, resolution and image.
     """
 
@@ -120,6 +121,7 @@ class Trajectory:
     rows: dict[tuple[int, int], int] = field(default_factory=dict)
     differences: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
     merges: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    spared: int = 0
     _started: bool = False
     _done: int = 0
     _wraps: list[Wrap] = field(default_factory=list)

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from mindsd import ImageToImage, TextToImage
-from mindsd.errors import ModelError
+from mindsd.errors import ModelError, RequestError
+from mindsd.pipelines.arguments import Arguments
 from mindsd.pipelines.loading import load_model
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.weights.defaults import DEFAULTS
 from tests.zoo.cases import CASES, SIDE, picture
 from tests.zoo.drawing import levels_apart, plain
+from tests.zoo.stable_diffusion import stable_diffusion
 
 OWN = {"steps": 2, "guidance": 2.5, "options": {"max_sequence_length": 8, "clip_skip": 1}}
 
@@ -65,3 +67,12 @@ def test_options_that_the_pipeline_cannot_have(tmp_path: Path, name: str):
     folder = write(tmp_path, options={name: 1})
     with pytest.raises(ModelError, match=rf"{DEFAULTS} sets options .* does not take.*: {name}"):
         load_model(folder, "cpu")
+
+
+def test_more_steps_than_the_model_knows_are_refused():
+    pipe = stable_diffusion()
+    asked = Arguments(pipe, "thin")
+    assert pipe.scheduler.config.steps_offset == 1
+    assert asked.of(ImageParameters("a", steps=999))["num_inference_steps"] == 999
+    with pytest.raises(RequestError, match="at most 999 steps, got 1000"):
+        asked.of(ImageParameters("a", steps=1000))

@@ -7,8 +7,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mindsd.app.server.refusal import Refusal
 from mindsd.app.server.service import Service
+from mindsd.config import Acceleration
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.resident import Resident
+from mindsd.stepcache.plan import Kind, StepCache
 
 
 async def figures(client) -> dict[str, float]:
@@ -27,7 +29,10 @@ async def figures(client) -> dict[str, float]:
 def test_images_and_texts_are_counted_and_timed(served):
     def images(resident: Resident):
         for seed in range(2):
-            parameters = ImageParameters("a", steps=3, seed=seed, width=64, height=64)
+            less = Acceleration(StepCache.parse("skip:2"))
+            parameters = ImageParameters(
+                "a", steps=16, seed=seed, width=64, height=64, acceleration=less
+            )
             yield resident.text_to_image.submit(parameters)
 
     def text(resident: Resident):
@@ -49,7 +54,7 @@ def test_images_and_texts_are_counted_and_timed(served):
 
     told = served(body)
     assert told["mindsd:images_total"] == 2
-    assert told["mindsd:image_step_time_seconds_count"] == 6
+    assert told["mindsd:image_step_time_seconds_count"] == 32
     assert told["mindsd:prompt_tokens_total"] == 3 and told["mindsd:generation_tokens_total"] == 8
     assert told["mindsd:time_to_first_token_seconds_count"] == 2
     assert 0 < told["mindsd:inter_token_latency_seconds_count"] <= 6
@@ -58,4 +63,6 @@ def test_images_and_texts_are_counted_and_timed(served):
     assert told["mindsd:e2e_request_latency_seconds_count"] == 3
     assert told["mindsd:request_queue_time_seconds_count"] == 3
     assert told["mindsd:num_places_taken"] == 0 and told["mindsd:num_places"] == 256
+    whole = sum(kind is Kind.WHOLE for kind in StepCache.parse("skip:2").fixed(16) or ())
+    assert 0 < whole < 16 and told["mindsd:step_cache_skips_total"] == 2 * 2 * (16 - whole)
     assert told["mindsd:forwards_total"] > 0 and told["mindsd:rows_total"] > 0
