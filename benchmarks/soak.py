@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import json
 import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from base64 import b64decode
 from collections import Counter
@@ -87,10 +87,12 @@ async def image(client: httpx.AsyncClient, chance: random.Random, seen: Seen) ->
     if not answer.is_success:
         seen.lost[f"image {answer.status_code}"] += 1
         return
-    file = b64decode(answer.json()["data"][0]["b64_json"])
-    record = read_record(io.BytesIO(file))
-    with Image.open(io.BytesIO(file)) as picture:
-        picture.load()
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        file.write(b64decode(answer.json()["data"][0]["b64_json"]))
+        file.flush()
+        record = read_record(file.name)
+        with Image.open(file.name) as picture:
+            picture.load()
     if record is None or (record.parameters.prompt, record.parameters.seed) != (prompt, seed):
         seen.wrong += 1
     else:
@@ -219,7 +221,7 @@ def told(seen: Seen, options: argparse.Namespace, cleaned: float, grown: int) ->
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="A server under many users.")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--disconnects", type=int, default=200)
