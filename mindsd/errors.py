@@ -6,7 +6,7 @@ MindsdError
 ├── ModelError              the model folder is missing, incomplete or not safe (exit code 2)
 ├── OutputError             results cannot be written where they should go (exit code 2)
 ├── BrokenImage             the model drew values that are not numbers
-├── BrokenLogits            no token can be drawn from what the model computed
+├── BrokenLogits            what the model computed are no numbers to draw a token by
 ├── AttentionRefused        no attention backend can compute this call
 ├── QueueFull               the engine already holds as many requests as it was allowed
 ├── Cancelled               the request was cancelled before it finished
@@ -42,7 +42,7 @@ class BrokenImage(MindsdError, ArithmeticError):
 
 
 class BrokenLogits(MindsdError, ArithmeticError):
-    """No token can be drawn: the logits are not numbers, or nothing that is possible is allowed."""
+    """The logits are not numbers, usually where half precision overflowed."""
 
 
 class AttentionRefused(MindsdError, NotImplementedError):

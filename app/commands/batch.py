@@ -9,6 +9,7 @@ import typer
 
 from mindsd.errors import RequestError
 
+from ..device_options import Device, Dtype
 from ..options import DRAW_SEED
 from ..runs.grid import parse_grid
 from ..runs.live_progress import choose_progress
@@ -81,6 +82,16 @@ def batch(
     no_wildcards: Annotated[
         bool, typer.Option("--no-wildcards", help="Leave {a|b} in prompts as it is.")
     ] = False,
+    loras: Annotated[
+        File, typer.Option(metavar="FOLDER", help="Of files, for <lora:name:0.8> in prompts.")
+    ] = None,
+    weighted: Annotated[
+        bool | None,
+        typer.Option(
+            "--weighted/--not-weighted",
+            help="Whether (word:1.2) and [word] weigh. (default: where there are some)",
+        ),
+    ] = None,
     limit: Annotated[Whole, typer.Option(help="At most so many images now.")] = None,
     shard: Annotated[
         Text, typer.Option(metavar="I/N", help="Part I of N, beside other processes.")
@@ -88,8 +99,8 @@ def batch(
     together: Annotated[
         int, typer.Option(metavar="K", help="Images drawn together; decides how they are rounded.")
     ] = TOGETHER,
-    device: Annotated[str, typer.Option(help="auto, npu, cuda or cpu.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     attention: Annotated[
         str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
     ] = "auto",
@@ -139,6 +150,8 @@ def batch(
             wildcards=None if no_wildcards else Wildcards(wildcards),
             combine=combinations,
             seed=None if seed == DRAW_SEED else seed,
+            loras=loras,
+            weighted=weighted,
             limit=limit,
             shard=Shard() if shard is None else Shard.parse(shard),
             together=together,

@@ -28,6 +28,8 @@ OF_THE_RUN = {  # said once, on the command line, or by another name
     "quality",
     "metadata",
     "repeats",
+    "loras",  # here the folder of their files; of a row they are names and weights
+    "weighted",
 }
 YES_OR_NO = {"true": True, "false": False}
 ALIASES = {

@@ -35,6 +35,7 @@ from ..picture_encoding import PNG
 from ..picture_record import Record
 from ..progress import Place
 from ..repetition import file_hash
+from ..typed_prompt import TypedPrompts
 from .company import Company
 from .order import BatchOrder
 from .plan import Job
@@ -86,7 +87,8 @@ class DrawingRun:
                     self._all_failed(company, error)
                 continue
             interrupt.check()
-            with ModelRun(loaded, order.attention) as drawing:
+            typed = TypedPrompts(order.loras, order.weighted)
+            with ModelRun(loaded, order.attention, typed) as drawing:
                 self._progress.loaded(drawing.place, self._tally)
                 for company in own:
                     if not interrupt.requested:
@@ -160,8 +162,8 @@ class DrawingRun:
 class ModelRun:
     """One loaded model and the pipelines that a run needs of it."""
 
-    def __init__(self, model: LoadedModel, attention: str):
-        self._model, self._attention = model, attention
+    def __init__(self, model: LoadedModel, attention: str, typed: TypedPrompts):
+        self._model, self._attention, self._typed = model, attention, typed
         self._fingerprint = ""
         with suppress(RequestError):  # a model that cannot be told from others draws all the same
             self._fingerprint = fingerprint(model.pipe)
@@ -200,17 +202,20 @@ class ModelRun:
             RequestError: the model cannot do what is asked, or a picture cannot be read.
         """
         pictures: dict[str, Any] = dict(job.asked.pictures)
-        return self._pipeline(job).submit(job.asked.parameters, **pictures)
+        return self._pipeline(job).submit(self._taken(job), **pictures)
 
     def record(self, job: Job) -> Record:
         """How an image was made, with the model's own choices."""
         given = job.asked.pictures.get("image")
         picture = None if given is None else read_picture(given)
-        whole = settle(self._pipeline(job), job.asked.parameters, picture)
+        whole = settle(self._pipeline(job), self._taken(job), picture)
         place = self.place
         hashes = {name: file_hash(Path(file)) for name, file in job.asked.pictures.items()}
         where = (place.model, place.device, place.dtype)
         return Record(whole, *where, VERSIONS, self._attention, self._fingerprint, hashes)
+
+    def _taken(self, job: Job) -> ImageParameters:
+        return self._typed.taken(self._pipeline(job), job.asked.parameters)
 
     def _pipeline(self, job: Job) -> ImagePipeline:
         kind = KINDS[frozenset(job.asked.pictures)]

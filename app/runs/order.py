@@ -10,6 +10,7 @@ from typing import Any
 
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import MAX_SEED
+from mindsd.pipelines.shelf import lora_files
 
 from .asking import Asking
 from .grid import Cell
@@ -33,6 +34,8 @@ class BatchOrder:
         wildcards: how choices in braces are made; None leaves them as they are.
         combine: every combination of them.
         seed: of the run; None for the one that it was begun with, else any.
+        loras: folder of the adapters that prompts and rows name.
+        weighted: whether prompts have weights, as (word:1.2); None where they look like it.
         limit: most images to draw now; None for all.
         shard: the part to draw.
         together: images begun together.
@@ -48,6 +51,8 @@ class BatchOrder:
     wildcards: Wildcards | None = None
     combine: bool = False
     seed: int | None = None
+    loras: Path | None = None
+    weighted: bool | None = None
     limit: int | None = None
     shard: Shard = Shard()
     together: int = TOGETHER
@@ -64,6 +69,8 @@ class BatchOrder:
             raise RequestError(f"--limit must be at least 1, got {self.limit}")
         if not 1 <= self.together <= 1000:
             raise RequestError(f"--together must be 1 to 1000, got {self.together}")
+        if self.loras is not None and not self.loras.is_dir():
+            raise RequestError(f"--loras {self.loras} is no folder; name the one of the files")
         if self.combine and self.wildcards is None:
             raise RequestError("--combinations needs wildcards; leave --no-wildcards out")
 
@@ -92,4 +99,5 @@ class BatchOrder:
             RequestError, ModelError: the file, or a default for all its rows, is wrong.
         """
         how = (list(self.grid), self.wildcards, self.combine, seed, self.dtype)
-        return Planner(self.asking, *how).plan(self.rows)
+        adapters = {} if self.loras is None else lora_files(self.loras)
+        return Planner(self.asking, *how, adapters, self.weighted).plan(self.rows)

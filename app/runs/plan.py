@@ -11,9 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mindsd.errors import MindsdError, RequestError
+from mindsd.pipelines.lora_tags import read_lora_tags
 from mindsd.pipelines.parameters import MAX_SEED
 
 from ..options import DRAW_SEED
@@ -70,6 +72,8 @@ class Planner:
     Args:
         dtype: as asked; another one makes other images.
         combine: every combination of wildcards, in place of a pick; None leaves braces alone.
+        adapters: files of the LoRAs that may be named.
+        weighted: as asked.
     """
 
     def __init__(
@@ -80,7 +84,10 @@ class Planner:
         combine: bool,
         seed: int,
         dtype: str,
+        adapters: Mapping[str, Path],
+        weighted: bool | None,
     ):
+        self._adapters, self._weighted = adapters, weighted
         self._asking, self._grid, self._seed, self._dtype = asking, grid, seed, dtype
         self._wildcards, self._combine = wildcards, combine
         self._like: Counter[str] = Counter()  # rows by what they say
@@ -157,10 +164,25 @@ class Planner:
         told["acceleration"] = asked.parameters.acceleration.as_json()
         pictures = {name: self._held(path) for name, path in asked.pictures.items()}
         facts = [told, pictures, model_identity(asked.model), self._dtype]
+        if self._weighted is not None:
+            facts.append({"weighted": self._weighted})
+        if adapters := self._named(asked):
+            facts.append(adapters)
         first = key_of(*facts)
         place = self._same[first]
         self._same[first] += 1
         return first if place == 0 else key_of(*facts, place)
+
+    def _named(self, asked: Asked) -> dict[str, str]:
+        """What the files of its LoRAs hold."""
+        _, tagged = read_lora_tags(asked.parameters.prompt)
+        found = {}
+        for name in dict([*asked.parameters.loras, *tagged]):
+            if name not in self._adapters:
+                known = ", ".join(self._adapters) or "none; --loras names their folder"
+                raise RequestError(f"there is no LoRA {name!r}; there are: {known}")
+            found[name] = self._held(str(self._adapters[name]))
+        return found
 
     def _held(self, path: str) -> str:
         if path not in self._pictures:

@@ -15,6 +15,7 @@ from .image_task import ImageTask
 from .model_choice import choose_model
 from .served import Served
 from .service import Service
+from .sse import STREAMED
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 REFUSED: dict[int | str, dict[str, Any]] = {
@@ -29,13 +30,13 @@ REFUSED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/generations", responses=REFUSED)
+@router.post("/generations", responses=STREAMED | REFUSED)
 async def generate(body: ImageBody, client: Request, service: Served) -> Response:
     """Draw images by a text."""
     return await _drawn(client, service, body, {})
 
 
-@router.post("/edits", responses=REFUSED, openapi_extra={"requestBody": FORM})
+@router.post("/edits", responses=STREAMED | REFUSED, openapi_extra={"requestBody": FORM})
 async def edit(client: Request, service: Served) -> Response:
     """Draw a picture anew by a text; with a mask, only what that marks."""
     body, files = await read_form(client)

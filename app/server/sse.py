@@ -17,6 +17,12 @@ from .job import Job
 
 EVERY = 15.0  # seconds of silence
 DONE = "[DONE]"  # how OpenAI's streams end
+STREAMED: dict[int | str, dict[str, Any]] = {  # what the API's document says of such routes
+    200: {
+        "description": "the answer; its events for a stream",
+        "content": {"text/event-stream": {}},
+    }
+}
 
 
 def event(told: Any, name: str | None = None) -> bytes:

@@ -74,7 +74,7 @@ class TextBody(Body):
     store: Literal[False] | None = Field(None, description="answers are kept nowhere")
     top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(None, description="0 is off")
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     min_tokens: Annotated[int, Field(ge=0, le=MOST_TOKENS)] | None = None
     stop_token_ids: Annotated[list[Token], Field(max_length=256)] | None = None
     ignore_eos: bool | None = None

@@ -34,6 +34,9 @@ class ChatHandlers:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
+    def models(self) -> list[str]:
+        return self._studio.models("vision", "text")
+
     async def say(self, desk_id: Any, message: Mapping[str, Any], *options: Any) -> tuple[Any, Any]:
         """Begin to answer a message; the desk's id, and an empty message."""
         desk = self._studio.desk(desk_id)

@@ -20,17 +20,18 @@ class ChatTab:
 
     parts: dict[str, Any]
 
-    def follow(self, event: Any, handlers: ChatHandlers, desk: Any) -> Any:
+    def follow(self, event: Any, handlers: ChatHandlers, desk: Any, **api: Any) -> Any:
         """Watch what is written after an event."""
         view = [self.parts["talk"], self.parts["state"]]
-        return event.then(
-            handlers.watch, desk, view, trigger_mode="always_last", api_name="listen", **HIDDEN
-        )
+        return event.then(handlers.watch, desk, view, trigger_mode="always_last", **(HIDDEN | api))
 
 
 def chat_tab(handlers: ChatHandlers, desk: Any) -> ChatTab:
     """Made inside of a `gr.Tab`."""
-    parts: dict[str, Any] = {"model": gr.Dropdown([], label="Model", elem_id="chat-model")}
+    models = handlers.models()
+    parts: dict[str, Any] = {
+        "model": gr.Dropdown(models, value=models[0] if models else None, label="Model")
+    }
     parts["talk"] = gr.Chatbot(
         label="Conversation",
         height="52vh",
@@ -80,8 +81,9 @@ def _tie(tab: ChatTab, handlers: ChatHandlers, desk: Any) -> None:
         handlers.say, [desk, message, *options], [desk, message], api_name="say", **HIDDEN
     )
     again = own["again"].click(handlers.again, [desk, *options], desk, api_name="again", **HIDDEN)
-    for event in (said, again):
-        tab.follow(event, handlers, desk)
+    tab.follow(said, handlers, desk, api_name="listen")
+    tab.follow(again, handlers, desk, api_visibility="private")
     own["stop"].click(handlers.stop, desk, None, api_name="stop", **HIDDEN)
-    for clear in (own["clear"].click, own["talk"].clear):
-        clear(handlers.clear, desk, [own["talk"], own["state"]], api_name="clear", **HIDDEN)
+    view = [own["talk"], own["state"]]
+    own["clear"].click(handlers.clear, desk, view, api_name="clear", **HIDDEN)
+    own["talk"].clear(handlers.clear, desk, view, api_visibility="private", **HIDDEN)

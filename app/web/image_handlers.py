@@ -8,10 +8,11 @@ from typing import Any
 
 import gradio as gr
 
+from ..samplers import KNOWN
 from .canvas import files_of
 from .exhibit import Shown
 from .facts import facts
-from .image_form import LORAS, body_of, form_of
+from .image_form import LORAS, OWN, body_of, form_of
 from .run import Run
 from .status import roughs, status
 from .studio import Desk, Studio
@@ -29,6 +30,9 @@ class ImageHandlers:
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
+
+    def models(self) -> list[str]:
+        return self._studio.models("image")
 
     async def draw(self, desk_id: Any, canvas: Any, names: list[str] | None, *values: Any) -> str:
         """Begin to draw what the form says.
@@ -107,10 +111,10 @@ class ImageHandlers:
             warn(f"it has {len(form['loras'])} LoRAs; the form takes the first {LORAS}")
         if record.pictures:
             warn("it was drawn from another picture, which its file does not hold")
-        names, known = list(form["loras"])[:LORAS], self._models()
-        model = form["model"] if form["model"] in known else gr.skip()
-        values = [model if field == "model" else form[field] for field in FIELDS]
-        return [*values, names, *self.weights(names, form["loras"])]
+        names, known = list(form["loras"])[:LORAS], self.models()
+        form["model"] = form["model"] if form["model"] in known else gr.skip()
+        form["strength"] = gr.skip() if form["strength"] is None else form["strength"]
+        return [*(form[field] for field in FIELDS), names, *self.weights(names, form["loras"])]
 
     def weights(self, names: list[str] | None, given: dict[str, float] | None = None) -> list[Any]:
         """One number for each LoRA that is chosen."""
@@ -121,6 +125,10 @@ class ImageHandlers:
         ]
         return shown + [gr.update(visible=False)] * (LORAS - len(shown))
 
+    def sampler(self, chosen: str | None) -> str:
+        """After another model was chosen: a scheduler that only the last one knew is left."""
+        return chosen if chosen and KNOWN.get(chosen.lower()) else OWN
+
     async def file(self, name: str | None) -> str:
         """The chosen picture's file, for another part of the page."""
         shown = await asyncio.to_thread(self._studio.exhibit.show, name or "")
@@ -128,16 +136,12 @@ class ImageHandlers:
             raise gr.Error("choose a picture first", print_exception=False)
         return shown.file
 
-    def _models(self) -> list[str]:
-        entries = self._studio.service.hub.shelf.entries().values()
-        return [entry.id for entry in entries if entry.kind == "image"]
-
     async def _pictures(self, desk: Desk) -> tuple[Any, ...]:
         history = await asyncio.to_thread(self._studio.exhibit.newest)
         drawn = [run for run in desk.runs if run.files]
         names = [path.name for _, path in sorted(drawn[-1].files.items())] if drawn else []
         shown = [own for name in names for own in history if own.name == name] or history[:1]
-        small = [own.thumbnail for own in history]
+        small = gr.update(value=[own.thumbnail for own in history], selected_index=None)
         return *(await self._view(shown)), small, [own.name for own in history]
 
     async def _view(self, shown: Sequence[Shown]) -> tuple[Any, ...]:

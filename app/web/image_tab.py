@@ -28,10 +28,10 @@ class ImageTab:
     parts: Parts
     view: list[Any]  # what `ImageHandlers.watch` gives
 
-    def follow(self, event: Any, handlers: ImageHandlers, desk: Any) -> Any:
+    def follow(self, event: Any, handlers: ImageHandlers, desk: Any, **api: Any) -> Any:
         """Watch what runs after an event."""
         return event.then(
-            handlers.watch, desk, self.view, trigger_mode="always_last", api_name="watch", **HIDDEN
+            handlers.watch, desk, self.view, trigger_mode="always_last", **(HIDDEN | api)
         )
 
 
@@ -39,12 +39,14 @@ def image_tab(handlers: ImageHandlers, desk: Any) -> ImageTab:
     """Made inside of a `gr.Tab`."""
     with gr.Row(elem_classes="sides"):
         with gr.Column(scale=5, min_width=300):
-            parts = _form()
+            parts = _form(handlers.models())
         with gr.Column(scale=6, min_width=300):
             parts |= _pictures()
     with gr.Column():
+        gr.Markdown("## Your pictures", elem_classes="hint")
         parts["history"] = gr.Gallery(
             label="Your pictures, the newest first",
+            show_label=False,
             columns=10,
             fit_columns=False,
             object_fit="cover",
@@ -60,7 +62,7 @@ def image_tab(handlers: ImageHandlers, desk: Any) -> ImageTab:
     return tab
 
 
-def _form() -> Parts:
+def _form(models: list[str]) -> Parts:
     parts: Parts = {
         "prompt": gr.Textbox(
             label="Prompt",
@@ -75,28 +77,38 @@ def _form() -> Parts:
         ),
     }
     with gr.Row(elem_classes="buttons"):
-        parts["go"] = gr.Button("Generate", variant="primary", elem_classes="go", scale=3)
-        parts["cancel"] = gr.Button("Cancel", min_width=80, scale=1)
-        parts["cancel_all"] = gr.Button("Cancel all", min_width=80, scale=1)
+        parts["go"] = gr.Button(
+            "Generate", variant="primary", elem_classes="go", min_width=100, scale=3
+        )
+        parts["cancel"] = gr.Button("Cancel", min_width=70, scale=1)
+        parts["cancel_all"] = gr.Button("Cancel all", min_width=90, scale=1)
     with gr.Row():
-        parts["model"] = gr.Dropdown([], label="Model", min_width=140)
+        parts["model"] = gr.Dropdown(
+            models, value=models[0] if models else None, label="Model", min_width=140
+        )
         parts["speed"] = gr.Dropdown(list(SPEEDS), value="lossless", label="Speed", min_width=140)
     with gr.Row():
         parts["size"] = gr.Dropdown(
-            list(SIZES), value=AUTO, label="Size", allow_custom_value=True, min_width=120
+            list(SIZES), value=AUTO, label="Size", allow_custom_value=True, min_width=130
         )
+        parts["seed"] = field("Seed", ANY)
         parts["n"] = field("Images", "1")
+    with gr.Row():
+        parts["scheduler"] = gr.Dropdown(
+            [OWN, *SAMPLERS, *KARRAS],
+            value=OWN,
+            label="Sampler",
+            allow_custom_value=True,
+            min_width=130,
+        )
         parts["steps"] = field("Steps")
         parts["guidance"] = field("Guidance")
-        parts["seed"] = field("Seed", ANY)
     return parts | _more() | _start()
 
 
 def _more() -> Parts:
-    with gr.Accordion("Sampler and LoRA", open=False):
-        samplers = [OWN, *SAMPLERS, *KARRAS]
+    with gr.Accordion("LoRA and weights", open=False):
         parts: Parts = {
-            "scheduler": gr.Dropdown(samplers, value=OWN, label="Sampler", allow_custom_value=True),
             "weighted": gr.Checkbox(False, label="Words like (this:1.2) weigh more or less"),
             "loras": gr.Dropdown([], label="LoRA", multiselect=True, max_choices=LORAS),
         }
@@ -161,13 +173,14 @@ def _tie(tab: ImageTab, handlers: ImageHandlers, desk: Any) -> None:
         handlers.draw, asked, desk, trigger_mode="multiple", api_name="draw", **HIDDEN
     )
     # A handler that is watching sees the new job, too; one that has just ended does not.
-    tab.follow(drawn, handlers, desk)
+    tab.follow(drawn, handlers, desk, api_name="watch")
     quiet: Any = {"api_visibility": "private", **HIDDEN}
     own["cancel"].click(handlers.cancel, desk, None, api_name="cancel", **HIDDEN)
     own["cancel_all"].click(handlers.cancel_all, desk, None, api_name="cancel_all", **HIDDEN)
     own["history"].select(handlers.pick, own["history_names"], tab.view[2:7], **quiet)
     own["viewer"].select(handlers.choose, own["names"], tab.view[4:7], **quiet)
     own["loras"].change(handlers.weights, own["loras"], own["weights"], **quiet)
+    own["model"].input(handlers.sampler, own["scheduler"], own["scheduler"], **quiet)
     form = [*fields, own["loras"], *own["weights"]]
     own["reuse"].click(handlers.reuse, own["chosen"], form, api_name="reuse", **HIDDEN)
     own["edit"].click(handlers.file, own["chosen"], own["canvas"], **quiet).success(

@@ -96,14 +96,9 @@ def _arrive(
 ) -> None:
     """What a page begins with, also after a reload: its desk, and what runs on it."""
 
-    def arrive(id: Any) -> tuple[Any, ...]:
-        shelf = studio.service.hub.shelf
-        loaded = studio.service.hub.loaded()
-        entries = sorted(shelf.entries().values(), key=lambda own: own.id not in loaded)
-        draw = [own.id for own in entries if own.kind == "image"]
-        see = [own.id for own in entries if own.kind == "vision"]
-        write = see + [own.id for own in entries if own.kind == "text"]
-        return _choice(draw), _choice(draw), _choice(write), gr.update(choices=list(shelf.loras()))
+    def arrive() -> tuple[Any, ...]:
+        draw, write = _choice(studio.models("image")), _choice(studio.models("vision", "text"))
+        return draw, draw, write, gr.update(choices=list(studio.service.hub.shelf.loras()))
 
     async def find(id: Any) -> str:
         return studio.desk(id).id
@@ -111,11 +106,11 @@ def _arrive(
     parts = images[0].parts
     models = [parts["model"], speed[0].parts["model"], chat[0].parts["model"], parts["loras"]]
     quiet: Any = {"api_visibility": "private", **HIDDEN}
-    page.load(arrive, desk, models, **quiet)
+    page.load(arrive, None, models, **quiet)
     page.load(speed[1].profiles, None, speed[0].parts["table"], **quiet)
     found = page.load(find, desk, desk, api_name="arrive", **HIDDEN)
     for tab, handlers in (images, chat, speed):
-        tab.follow(found, handlers, desk)  # pyright: ignore[reportArgumentType]
+        tab.follow(found, handlers, desk, **quiet)  # pyright: ignore[reportArgumentType]
 
 
 def _choice(names: list[str]) -> Any:

@@ -37,6 +37,9 @@ class SpeedHandlers:
         self._studio = studio
         self._folder = profiles
 
+    def models(self) -> list[str]:
+        return self._studio.models("image")
+
     async def compare(self, desk_id: Any, speed: str, *values: Any) -> str:
         """Begin to draw plainly and with this speed; the desk's id."""
         desk, service = self._studio.desk(desk_id), self._studio.service
@@ -92,9 +95,8 @@ class SpeedHandlers:
             Point(own.id, "tuned", own.saved, own.profile.measured.ssim)
             for own in read_profiles(self._folder)
         ]
-        return plot(
-            points + [Point(own.speed, "drawn here", own.saved, own.ssim) for own in finished]
-        )
+        drawn = [Point(own.speed, "drawn here", own.saved, own.ssim) for own in finished]
+        return plot(tuned + drawn)
 
 
 def _state(desk: Desk) -> str:

@@ -26,12 +26,10 @@ class SpeedTab:
 
     parts: dict[str, Any]
 
-    def follow(self, event: Any, handlers: SpeedHandlers, desk: Any) -> Any:
+    def follow(self, event: Any, handlers: SpeedHandlers, desk: Any, **api: Any) -> Any:
         """Watch what is compared after an event."""
         view = [self.parts[name] for name in ("state", "slider", "plot")]
-        return event.then(
-            handlers.watch, desk, view, trigger_mode="always_last", api_name="measure", **HIDDEN
-        )
+        return event.then(handlers.watch, desk, view, trigger_mode="always_last", **(HIDDEN | api))
 
 
 def speed_tab(handlers: SpeedHandlers, desk: Any) -> SpeedTab:
@@ -39,7 +37,7 @@ def speed_tab(handlers: SpeedHandlers, desk: Any) -> SpeedTab:
     gr.Markdown(SAID, elem_classes="hint")
     with gr.Row(elem_classes="sides"):
         with gr.Column(scale=5, min_width=300):
-            parts = _form()
+            parts = _form(handlers.models())
         with gr.Column(scale=6, min_width=300):
             parts["state"] = gr.HTML(elem_classes="status", elem_id="speed-state")
             parts["slider"] = gr.ImageSlider(
@@ -57,12 +55,12 @@ def speed_tab(handlers: SpeedHandlers, desk: Any) -> SpeedTab:
     fields = [parts[name] for name in FIELDS]
     asked = [desk, parts["speed"], *fields]
     event = parts["go"].click(handlers.compare, asked, desk, api_name="compare", **HIDDEN)
-    tab.follow(event, handlers, desk)
+    tab.follow(event, handlers, desk, api_name="measure")
     parts["cancel"].click(handlers.cancel, desk, None, api_name="cancel_compare", **HIDDEN)
     return tab
 
 
-def _form() -> dict[str, Any]:
+def _form(models: list[str]) -> dict[str, Any]:
     parts: dict[str, Any] = {
         "prompt": gr.Textbox(
             label="Prompt",
@@ -75,7 +73,9 @@ def _form() -> dict[str, Any]:
         parts["go"] = gr.Button("Compare", variant="primary", elem_classes="go", scale=3)
         parts["cancel"] = gr.Button("Cancel", min_width=80, scale=1)
     with gr.Row():
-        parts["model"] = gr.Dropdown([], label="Model", min_width=140)
+        parts["model"] = gr.Dropdown(
+            models, value=models[0] if models else None, label="Model", min_width=140
+        )
         speeds = [name for name in SPEEDS if name != "lossless"]
         parts["speed"] = gr.Dropdown(speeds, value="balanced", label="Speed", min_width=140)
     with gr.Row():

@@ -15,6 +15,8 @@ from typing import Any
 
 import structlog
 
+from mindsd.pipelines.shelf import Kind
+
 from ..output import OutputFolder
 from ..server.image_bodies import ImageBody
 from ..server.image_task import ImageTask
@@ -62,6 +64,11 @@ class Desk:
     def is_busy(self) -> bool:
         return bool(self.live) or self.compares or self.talk.job is not None
 
+    def begin(self, run: Run) -> None:
+        """One more; the oldest that are over are forgotten."""
+        ended = [own for own in self.runs if own.over][: max(0, len(self.runs) + 1 - RUNS)]
+        self.runs = [*(own for own in self.runs if own not in ended), run]
+
     def changed(self) -> None:
         """Tell every page that looks at it."""
         self.change.set()
@@ -99,6 +106,12 @@ class Studio:
             del self._desks[own.id]
         return desk
 
+    def models(self, *kinds: Kind) -> list[str]:
+        """Ids of these kinds, the loaded ones first; reads the shelf's folder."""
+        entries, loaded = self.service.hub.shelf.entries().values(), self.service.hub.loaded()
+        found = [own for kind in kinds for own in entries if own.kind == kind]
+        return [own.id for own in sorted(found, key=lambda own: own.id not in loaded)]
+
     async def draw(self, desk: Desk, body: ImageBody, files: Mapping[str, bytes]) -> Run:
         """Begin to draw.
 
@@ -112,7 +125,7 @@ class Studio:
         task = ImageTask(body, self.service.hub.shelf, files)
         job, told = await submit(self.service, "image", entry.id, len(task.asked), task)
         run = Run(job, task)
-        desk.runs = [*desk.live, run] if len(desk.runs) >= RUNS else [*desk.runs, run]
+        desk.begin(run)
         self.spawn(run.follow(told, self.output, desk.changed))
         desk.changed()
         return run

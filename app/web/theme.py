@@ -58,8 +58,10 @@ def make_theme() -> gr.themes.Base:
 CSS = """
 .gradio-container { max-width: 1280px !important; padding: 0.75rem !important; }
 .top { align-items: center; justify-content: space-between; flex-wrap: nowrap; }
+.hint h2 { font-size: 1rem; margin: 0; }
 .top h1 { font-size: 1.35rem; margin: 0; letter-spacing: -0.02em; }
 .top button { flex: 0 0 auto; }
+.dark { --color-accent: var(--primary-400); }
 .hint p { color: var(--body-text-color-subdued); margin: 0; }
 .buttons { flex-wrap: wrap; }
 .status:not(:has(.said)) { display: none; }
@@ -91,13 +93,14 @@ CSS = """
 #facts dd, .figures dd { margin: 0; font-variant-numeric: tabular-nums; }
 .figures dd { font-weight: 600; font-size: 1.1rem; }
 .wide { overflow-x: auto; }
+.wide :is(table, thead, tbody, tr) { border: 0 !important; }
 .wide table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 .wide th, .wide td { text-align: left; padding: 0.4rem 0.75rem !important; white-space: nowrap;
   border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; }
-.plot { margin: 0 auto; max-width: 760px; }
+.plot { margin: 0 auto; max-width: 600px; }
 .plot svg { display: block; width: 100%; height: auto; overflow: visible; }
 .plot line { stroke: var(--border-color-primary); }
-.plot text { fill: var(--body-text-color-subdued); font-size: 12px; }
+.plot text { fill: var(--body-text-color-subdued); font-size: 13px; }
 .plot .k0 circle { fill: #0f766e; } .dark .plot .k0 circle { fill: #2dd4bf; }
 .plot .k1 circle { fill: #c2410c; } .dark .plot .k1 circle { fill: #fb923c; }
 .plot g text { fill: var(--body-text-color); }
@@ -108,8 +111,14 @@ CSS = """
 #plot:not(:has(figure)), #profiles:not(:has(table)) { display: none; }
 #history .grid-wrap { height: auto; min-height: 110px; max-height: 420px; }
 @media (max-width: 640px) {
-  .gradio-container { padding: 0.5rem !important; }
-  #history .grid-container { grid-template-columns: repeat(4, 1fr) !important; }
+  .gradio-container, .gradio-container > main, .gradio-container main > .wrap {
+    padding: 0.5rem !important; }
+  /* One column: what is drawn comes right below its button, settings after it. */
+  .sides, .sides > .column { display: flex; flex-direction: column; flex-wrap: nowrap; }
+  .sides > .column { display: contents; }
+  .sides > .column > * { order: 5; }
+  .sides > .column:first-child > :nth-child(-n + 2) { order: 1; }
+  .sides > .column:last-child > * { order: 3; }
 }
 """
 

@@ -118,9 +118,10 @@ def _broken(raw: Sequence[float], limited: Sequence[float]) -> dict[int, MindsdE
         if not math.isfinite(model):
             errors[at] = BrokenLogits(f"the model's highest logit is {model}")
         elif allowed == -math.inf:
-            errors[at] = BrokenLogits("mask and forbidden tokens leave no token that is possible")
+            said = "what the answer must be and what it may not hold leave no token; ask for less"
+            errors[at] = RequestError(said)
         elif not math.isfinite(allowed):
-            errors[at] = BrokenLogits(f"the highest logit after penalties is {allowed}")
+            errors[at] = RequestError(f"the penalties make the highest logit {allowed}; lower them")
     return errors
 
 

@@ -87,7 +87,7 @@ def test_a_named_origin_may_read_and_ask_and_another_may_not(hub):
     asyncio.run(inside())
 
 
-def test_nothing_is_installed_loaded_or_run_by_a_request(hub):
+def test_nothing_is_installed_or_run_by_a_request(hub):
     """CVE-2024-21576, CVE-2026-22777, CVE-2025-10164, CVE-2026-7304: there is no such route."""
     words = ("install", "update", "weights", "plugin", "node", "eval", "exec", "upload", "pull")
     paths = [door.path for door in doors(create_app(Service(hub)))]

@@ -12,11 +12,23 @@ from mindsd.app.runs.plan import Plan, Planner
 from mindsd.app.runs.prompt_file import Row
 from mindsd.app.runs.wildcards import Wildcards
 from mindsd.errors import ModelError, RequestError
+from mindsd.pipelines.shelf import lora_files
 
 
-def make(*rows: dict, grid=(), combine=False, seed=1, dtype="auto", folder=Path(), **defaults):
+def make(
+    *rows: dict,
+    grid=(),
+    combine=False,
+    seed=1,
+    dtype="auto",
+    folder=Path(),
+    loras=None,
+    weighted=None,
+    **defaults,
+):
     asking = Asking({"model": "tiny-sd", **defaults}, folder)
-    planner = Planner(asking, parse_grid(grid), Wildcards(), combine, seed, dtype)
+    how = (combine, seed, dtype, {} if loras is None else lora_files(loras), weighted)
+    planner = Planner(asking, parse_grid(grid), Wildcards(), *how)
     return planner.plan([Row(line, row) for line, row in enumerate(rows, 1)])
 
 
@@ -161,3 +173,16 @@ def test_too_many_images_are_refused(monkeypatch):
     monkeypatch.setattr(plan_module, "MOST", 3)
     with pytest.raises(RequestError, match="over 3 images; split the prompt file"):
         make({"prompt": "a", "n": 2}, {"prompt": "b", "n": 2})
+
+
+def test_adapters_and_weights_are_part_of_what_an_image_is(tmp_path):
+    (tmp_path / "ink.safetensors").write_bytes(b"one")
+    row = {"prompt": "a <lora:ink:0.8>", "seed": 1}
+    first = keys(make(row, loras=tmp_path))
+    assert (
+        first == keys(make(row, loras=tmp_path)) != keys(make(row, loras=tmp_path, weighted=True))
+    )
+    (tmp_path / "ink.safetensors").write_bytes(b"two")
+    assert keys(make(row, loras=tmp_path)) != first
+    assert "--loras names their folder" in make(row).wrong[1]
+    assert "there are: ink" in make({"prompt": "a", "loras": {"inc": 1}}, loras=tmp_path).wrong[1]

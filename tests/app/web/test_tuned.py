@@ -1,0 +1,37 @@
+"""The operator's profiles on the page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mindsd.app.web.tuned import read_profiles, table
+from mindsd.config import speed_named
+from mindsd.pipelines.profile import Measured, Profile
+
+MEASURED = Measured(16, 0.4, 0.1, 3.9, 4.0, 4.1, 33.2, 28.0, 0.981, 0.96, 0.88, 0.88)
+
+
+@pytest.fixture
+def profile() -> Profile:
+    return Profile(
+        *("tiny-sd", "0123456789abcdef", "cpu", "x86", "float32", 24, 3.0, None, 128, 128, 8),
+        *("ssim>=0.98", speed_named("fast"), MEASURED, {}, "2026-01-01"),
+    )
+
+
+def test_profiles_are_found_by_name_and_others_left_out(tmp_path: Path, profile: Profile):
+    profile.write(tmp_path / "b.profile.json")
+    replace(profile, model="<b>").write(tmp_path / "a.json")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "folder.json").mkdir()
+    found = read_profiles(tmp_path)
+    assert [own.id for own in found] == ["a", "b"] and found[1].saved == pytest.approx(0.75)
+    told = table(found)
+    assert "4.00x" in told and "75%" in told and "0.9810" in told and "&lt;b&gt;" in told
+
+
+def test_no_folder_no_table(tmp_path: Path):
+    assert read_profiles(None) == read_profiles(tmp_path) == [] and table([]) == ""
