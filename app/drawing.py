@@ -9,10 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import diffusers
-import torch
-
-import mindsd
 from mindsd.errors import Cancelled, OutputError, RequestError
 from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.image import ImagePipeline
@@ -34,6 +30,7 @@ from .progress import Place, Reporter
 from .repetition import differences, file_hash
 from .tally import Job, Tally
 from .typed_prompt import TypedPrompts
+from .versions import VERSIONS
 
 IN_HAND = 256  # images submitted at once: more than any batch takes, few enough to hold in memory
 
@@ -78,7 +75,7 @@ class Drawing:
             order.loras, repeated if order.weighted is None else order.weighted
         )
         self._encoding = order.encoding
-        self._attention = order.attention
+        self._attention, self._layers = order.attention, order.layers
         self._fingerprint = ""
         with suppress(RequestError):  # a model that cannot be told from others draws all the same
             self._fingerprint = fingerprint(pipeline.pipe)
@@ -174,21 +171,17 @@ class Drawing:
         self._reporter.told(job, event)
 
     def _record(self, job: Job) -> Record:
-        versions = {
-            "mindsd": mindsd.__version__,
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-        }
         place = self.place
         return Record(
             job.parameters,
             place.model,
             place.device,
             place.dtype,
-            versions,
+            VERSIONS,
             self._attention,
             self._fingerprint,
             self._hashes,
+            layers=self._layers,
         )
 
 
@@ -211,7 +204,8 @@ def settle(
 
 
 def _load(order: Order) -> ImagePipeline:
-    where = {"device": order.device, "dtype": order.dtype, "attention": order.attention}
+    names = ("device", "dtype", "attention", "layers")
+    where = {name: getattr(order, name) for name in names}
     try:
         return _kind(order).load(order.model, **where)
     except RequestError as error:

@@ -21,6 +21,7 @@ OF_THE_RUN = {  # said once, on the command line, or by another name
     "device",
     "dtype",
     "attention",
+    "layers",
     "profile",
     "force",
     "preview_every",

@@ -12,10 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import diffusers
-import torch
-
-import mindsd
 from mindsd.errors import Cancelled, EngineClosed, MindsdError, RequestError
 from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.image import ImagePipeline
@@ -36,6 +32,7 @@ from ..picture_record import Record
 from ..progress import Place
 from ..repetition import file_hash
 from ..typed_prompt import TypedPrompts
+from ..versions import VERSIONS
 from .company import Company
 from .order import BatchOrder
 from .plan import Job
@@ -46,11 +43,6 @@ KINDS: dict[frozenset[str], type[ImagePipeline]] = {
     frozenset(): TextToImage,
     frozenset({"image"}): ImageToImage,
     frozenset({"image", "mask_image"}): Inpaint,
-}
-VERSIONS = {
-    "mindsd": mindsd.__version__,
-    "torch": torch.__version__,
-    "diffusers": diffusers.__version__,
 }
 
 

@@ -7,11 +7,8 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
-import diffusers
-import torch
 from PIL import Image
 
-import mindsd
 from mindsd.errors import ModelError, RequestError
 from mindsd.pipelines.image import ImagePipeline
 from mindsd.pipelines.parameters import ImageParameters
@@ -23,15 +20,10 @@ from mindsd.request import Request
 from ..drawing import settle
 from ..picture_encoding import PictureEncoding
 from ..picture_record import Record
+from ..versions import VERSIONS
 from .edit_pictures import read_pictures
 from .image_bodies import MAX_SIDE, ImageBody
 from .refusal import Refusal, about
-
-VERSIONS = {
-    "mindsd": mindsd.__version__,
-    "torch": torch.__version__,
-    "diffusers": diffusers.__version__,
-}
 
 
 class ImageTask:
@@ -144,6 +136,7 @@ class ImageTask:
             pipeline.model.attention,
             fingerprint=resident.fingerprint,
             pictures=self._hashes,
+            layers=pipeline.model.layers,
         )
         try:
             self.body.encoding.check(record)

@@ -218,8 +218,9 @@ def test_more_images_than_are_kept_in_hand(generate, monkeypatch):
 
 
 def test_a_prompt_that_is_cut_is_told_of(generate):
-    run = generate("word " * 30)
+    run = generate("word " * 30, "--not-weighted")
     assert "note on image 1: the prompt has" in run.err
+    assert "the prompt has" not in generate("word " * 30).err  # as it is read window by window
 
 
 def test_a_seed_of_minus_one_is_any(model):
