@@ -63,7 +63,7 @@ def create_app(
             allow_origins=guard.origins,
             allow_methods=("GET", "POST", "DELETE"),
             allow_headers=("Authorization", "Content-Type", "X-Api-Key", "X-Request-Id"),
-            expose_headers=("X-Request-Id",),
+            expose_headers=("X-Job-Id", "X-Request-Id"),
         )
     return app
 

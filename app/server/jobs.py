@@ -1,6 +1,6 @@
 """/v1/jobs: what was asked for, how far it is, and an end to it.
 
-A job is known by the `X-Job-Id` of its answer, or by the `X-Request-Id` that its request brought.
+A job is known by the `X-Job-Id` of its answer.
 """
 
 from __future__ import annotations
