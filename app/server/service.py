@@ -15,6 +15,7 @@ from mindsd.request import Event, Request
 
 from .job import Job
 from .refusal import DRAINING, TIMED_OUT, Refusal, refusal_of
+from .threads import LOADERS, on_thread
 
 log = structlog.get_logger("mindsd.server")
 
@@ -42,7 +43,8 @@ class Service:
         draining: no more jobs are taken, those that are taken go on.
         taken: requests that wait or run.
         listeners: told of every event of every job; those of `on_over` of every end, those of
-            `on_refused` of every job that was not admitted.
+            `on_refused` of every job that was not admitted; those of `on_drained` when nothing
+            runs any more and nothing more is taken.
     """
 
     def __init__(self, hub: Hub, limits: ServiceLimits | None = None) -> None:
@@ -53,6 +55,7 @@ class Service:
         self.listeners: list[Callable[[Job, int, Event], None]] = []
         self.on_over: list[Callable[[Job], None]] = []
         self.on_refused: list[Callable[[Refusal], None]] = []
+        self.on_drained: list[Callable[[], None]] = []
         self._jobs: OrderedDict[str, Job] = OrderedDict()
 
     def open(
@@ -74,6 +77,7 @@ class Service:
         bounds = [bound for bound in (seconds, self.limits.seconds) if bound is not None]
         timer = None
         job = Job(kind, model, on_event=self._tell)
+        asked = structlog.contextvars.get_contextvars()  # its end is heard from another thread
         if bounds:
             loop = asyncio.get_running_loop()
             timer = loop.call_later(min(bounds), lambda: job.cancel(replace(TIMED_OUT)))
@@ -83,26 +87,31 @@ class Service:
             if timer is not None:
                 timer.cancel()
             if job.error is not None and refusal_of(job.error).status >= 500:
-                log.error("job failed", job=job.id, kind=kind, model=model, exc_info=job.error)
+                about = {**asked, "job": job.id, "kind": kind, "model": model}
+                log.error("job failed", exc_info=job.error, **about)
 
         job.on_over += [over, *self.on_over]
         self._remember(job)
         return job
 
     def start(self, job: Job, submit: Callable[[Resident], Iterable[Request]]) -> None:
-        """Load the job's model and submit; `submit` runs on a thread of its own."""
+        """Load the job's model and submit; `submit` runs on a thread."""
         held: list[Resident] = []
 
-        def work() -> Iterable[Request]:
-            held.append(self.hub.enter(job.model))
-            return submit(held[0])
+        async def enter() -> None:
+            held.append(await self.enter(job.model))
 
         def left(job: Job) -> None:
             for resident in held:
                 self.hub.leave(resident)
 
         job.on_over.append(left)
-        job.start(work)
+        job.start(lambda: submit(held[0]), enter)
+
+    async def enter(self, model: str) -> Resident:
+        """`Hub.enter`, where only those wait for a model to load who asked for one that does."""
+        loaded = self.hub.enter_loaded(model)
+        return loaded or await on_thread(LOADERS, self.hub.enter, model)
 
     def find(self, id: str) -> Job:
         """The job of this id.
@@ -136,6 +145,8 @@ class Service:
             job.cancel(replace(DRAINING))
         if waits:
             await asyncio.wait(waits, timeout=LAST_STEP)
+        for listener in self.on_drained:
+            listener()
 
     def _refused(self, requests: int) -> Refusal | None:
         """Why so many more are not admitted; None where they are."""

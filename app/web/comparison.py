@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from PIL import Image
 
@@ -93,16 +94,17 @@ class Comparison:
     ) -> tuple[Image.Image, float]:
         """One image, and the seconds from its start to its end."""
         if self._stopped:
-            raise STOPPED
+            raise replace(STOPPED)
         task = ImageTask(body, service.hub.shelf)
         job, told = await submit(service, "image", model, 1, task)
         self.job = job
         if self._stopped:  # while it was submitted
             job.cancel()
         seconds = 0.0
-        async for _, event in told:
-            if isinstance(event, Done):
-                seconds = event.seconds
-            changed()
-        await job.wait()
-        return (await job.finished())[0], seconds
+        async with job:
+            async for _, event in told:
+                if isinstance(event, Done):
+                    seconds = event.seconds
+                changed()
+            await job.wait()
+            return (await job.finished())[0], seconds

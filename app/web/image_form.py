@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from mindsd.config import SPEEDS, Acceleration, speed_named
+from mindsd.config import name_of
 
 from ..picture_record import Record
 from ..samplers import sampler_of
@@ -17,8 +17,7 @@ from ..server.refusal import Refusal
 from .typed import real, seed, shown, whole
 
 ANY = "-1"
-AUTO = "auto"
-OWN = "the model's own"
+OWN = "auto"  # the model's own
 ROUGHS = 12  # rough pictures on the way, more than the API sends
 LORAS = 6  # on the form
 READERS = {
@@ -53,7 +52,9 @@ def body_of(values: Mapping[str, Any]) -> PageBody:
     Raises:
         Refusal: the first value that is wrong, in one sentence.
     """
-    said = {name: value for name, value in values.items() if value not in (None, "", {}, OWN)}
+    said = {name: value for name, value in values.items() if value not in (None, "", {})}
+    if said.get("scheduler") == OWN:
+        del said["scheduler"]
     said.setdefault("prompt", "")
     for name, read in READERS.items():
         said[name] = read(said.get(name))
@@ -77,7 +78,7 @@ def refusal_of_form(error: ValidationError, labels: Mapping[str, str]) -> Refusa
 def form_of(record: Record) -> dict[str, Any]:
     """The values that ask for the same picture again, by the form's names."""
     own = record.parameters
-    size = f"{own.width}x{own.height}" if own.width and own.height else AUTO
+    size = f"{own.width}x{own.height}" if own.width and own.height else OWN
     return {
         "prompt": own.prompt,
         "negative_prompt": own.negative_prompt or "",
@@ -87,14 +88,9 @@ def form_of(record: Record) -> dict[str, Any]:
         "guidance": shown(own.guidance),
         "seed": str(own.seed),
         "scheduler": " ".join(sampler_of(own.scheduler)).strip() if own.scheduler else OWN,
-        "speed": speed_of(own.acceleration),
+        "speed": name_of(own.acceleration),
         "n": "1",
         "weighted": own.weighted,
         "strength": own.strength,
         "loras": dict(own.loras),
     }
-
-
-def speed_of(acceleration: Acceleration) -> str | None:
-    """The preset that an acceleration is; None for one of its own."""
-    return next((name for name in SPEEDS if speed_named(name) == acceleration), None)

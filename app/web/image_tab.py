@@ -12,7 +12,7 @@ from mindsd.pipelines.parameters import MAX_LORA_WEIGHT
 
 from ..samplers import SAMPLERS
 from .canvas import make_canvas
-from .image_form import ANY, AUTO, LORAS, OWN, SIZES
+from .image_form import ANY, LORAS, OWN, SIZES
 from .image_handlers import FIELDS, ImageHandlers
 
 Parts = dict[str, Any]  # components by name
@@ -89,7 +89,7 @@ def _form(models: list[str]) -> Parts:
         parts["speed"] = gr.Dropdown(list(SPEEDS), value="lossless", label="Speed", min_width=140)
     with gr.Row():
         parts["size"] = gr.Dropdown(
-            list(SIZES), value=AUTO, label="Size", allow_custom_value=True, min_width=130
+            list(SIZES), value=OWN, label="Size", allow_custom_value=True, min_width=130
         )
         parts["seed"] = field("Seed", ANY)
         parts["n"] = field("Images", "1")

@@ -57,7 +57,8 @@ def mount_page(app: FastAPI, service: Service, options: PageOptions) -> bool:
     os.environ[CACHE] = str(cache)
     studio = Studio(service, options.output, cache)
     _extend(app, studio, cache, before)
-    serve_page(app, make_page(studio, options.profiles), PATH)
+    hang_up = serve_page(app, make_page(studio, options.profiles), PATH)
+    service.on_drained.append(hang_up)
     app.add_api_route("/", _lead, include_in_schema=False)
     app.add_api_route("/favicon.ico", _icon, include_in_schema=False)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,12 @@ def make_page(studio: Studio, profiles: Path | None = None) -> gr.Blocks:
     return page
 
 
-def serve_page(app: FastAPI, page: gr.Blocks, path: str) -> None:
-    """Mount it; nothing of the disk is served but Gradio's own folder."""
+def serve_page(app: FastAPI, page: gr.Blocks, path: str) -> Callable[[], None]:
+    """Mount it; nothing of the disk is served but Gradio's own folder.
+
+    Returns:
+        What ends the connections that every open page keeps, for a server that goes down.
+    """
     gr.mount_gradio_app(
         app,
         page,
@@ -68,6 +73,8 @@ def serve_page(app: FastAPI, page: gr.Blocks, path: str) -> None:
         css=CSS,
         head=HEAD,
     )
+    mounted: Any = app.routes[-1]
+    return mounted.app.stop_event.set
 
 
 def _ask(image: ImageTab, talk: ChatTab, tabs: gr.Tabs, handlers: ImageHandlers) -> None:

@@ -52,17 +52,18 @@ class Run:
         self, told: AsyncIterator[Told], output: OutputFolder, changed: Callable[[], None]
     ) -> None:
         """See it through: every finished image becomes a file, also where the others fail."""
-        async for place, event in told:
-            if isinstance(event, Started):
-                self.begun = self.begun or time.monotonic()
-            elif isinstance(event, Preview):
-                self.roughs[place] = await asyncio.to_thread(rough, event.image)
-            elif isinstance(event, Notice) and event.text not in self.notices:
-                self.notices.append(event.text)
-            elif isinstance(event, Done):
-                await self._write(place, event.result, output)
-            changed()
-        await self.job.wait()
+        async with self.job:
+            async for place, event in told:
+                if isinstance(event, Started):
+                    self.begun = self.begun or time.monotonic()
+                elif isinstance(event, Preview):
+                    self.roughs[place] = await asyncio.to_thread(rough, event.image)
+                elif isinstance(event, Notice) and event.text not in self.notices:
+                    self.notices.append(event.text)
+                elif isinstance(event, Done):
+                    await self._write(place, event.result, output)
+                changed()
+            await self.job.wait()
         if self.job.refusal is not None:
             self.trouble = self.trouble or self.job.refusal.message
         self.seconds = None if self.begun is None else time.monotonic() - self.begun

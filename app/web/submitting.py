@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
@@ -11,6 +10,7 @@ from mindsd.request import Request
 
 from ..server.job import Job, Told
 from ..server.service import Service
+from ..server.threads import on_thread
 from ..server.uploads import DECODERS
 
 
@@ -32,12 +32,11 @@ async def submit(
     """
     job = service.open(kind, model, requests)
     try:
-        await asyncio.get_running_loop().run_in_executor(DECODERS, task.decode)
-    except BaseException:
-        job.cancel()
+        await on_thread(DECODERS, task.decode)
+    except BaseException as error:
+        job.leave(error)
         raise
-    if job.refusal is not None:
-        raise job.refusal
+    job.check()
     told = job.follow()
     service.start(job, task.submit)
     return job, told

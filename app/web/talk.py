@@ -97,15 +97,16 @@ class Talk:
         """See an answer through; it becomes the last turn."""
         answer, begun = Turn("assistant", ""), False
         self.turns.append(answer)
-        async for place, event in told:
-            begun = begun or bool(task.begin())
-            for choice in task.tell(place, event):
-                answer.text += choice["delta"].get("content") or ""
-                answer.thoughts += choice["delta"].get("reasoning_content") or ""
-                if choice["finish_reason"] == "length":
-                    answer.note = "cut off: it has reached the most tokens"
-            changed()
-        await job.wait()
+        async with job:
+            async for place, event in told:
+                begun = begun or bool(task.begin())
+                for choice in task.tell(place, event):
+                    answer.text += choice["delta"].get("content") or ""
+                    answer.thoughts += choice["delta"].get("reasoning_content") or ""
+                    if choice["finish_reason"] == "length":
+                        answer.note = "cut off: it has reached the most tokens"
+                changed()
+            await job.wait()
         if job.state == "cancelled":
             answer.note = "stopped"
         elif job.refusal is not None:

@@ -97,7 +97,7 @@ CSS = """
 .wide table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 .wide th, .wide td { text-align: left; padding: 0.4rem 0.75rem !important; white-space: nowrap;
   border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; }
-.plot { margin: 0 auto; max-width: 600px; }
+.plot { margin: 0 auto; max-width: 540px; }
 .plot svg { display: block; width: 100%; height: auto; overflow: visible; }
 .plot line { stroke: var(--border-color-primary); }
 .plot text { fill: var(--body-text-color-subdued); font-size: 13px; }
@@ -111,8 +111,6 @@ CSS = """
 #plot:not(:has(figure)), #profiles:not(:has(table)) { display: none; }
 #history .grid-wrap { height: auto; min-height: 110px; max-height: 420px; }
 @media (max-width: 640px) {
-  .gradio-container, .gradio-container > main, .gradio-container main > .wrap {
-    padding: 0.5rem !important; }
   /* One column: what is drawn comes right below its button, settings after it. */
   .sides, .sides > .column { display: flex; flex-direction: column; flex-wrap: nowrap; }
   .sides > .column { display: contents; }
@@ -131,10 +129,14 @@ POLICY = (
     "object-src 'none'; base-uri 'self'; form-action 'self'"
 )
 
+# Gradio scopes the rules above to what lies inside of the margins; those of phones are set here.
 # Ctrl+Enter presses the main button of the tab that is shown. The theme is the system's, or what
 # was chosen last.
 HEAD = f"""
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<style>
+@media (max-width: 640px) {{ .gradio-container .main.fillable {{ padding: 0.25rem !important; }} }}
+</style>
 <script>
 document.addEventListener("keydown", (event) => {{
   if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;

@@ -26,4 +26,4 @@ def toasts() -> Iterator[None]:
 
 def warn(said: str) -> None:
     """A sentence of what failed while the handler goes on."""
-    gr.Warning(said, duration=SECONDS, title="Not done")
+    gr.Warning(said, duration=SECONDS)

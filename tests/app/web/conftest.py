@@ -12,7 +12,9 @@ import pytest
 from mindsd.app.server.service import Service, ServiceLimits
 from mindsd.app.web.mount import PageOptions
 from mindsd.app.web.studio import Studio
+from mindsd.config import speed_named
 from mindsd.pipelines.hub import Hub, HubOptions
+from mindsd.pipelines.profile import Measured, Profile
 from mindsd.pipelines.shelf import Shelf
 from tests.app.web.page_server import Page, page_server
 
@@ -44,6 +46,16 @@ def in_studio(hub: Hub, tmp_path: Path) -> Callable[..., Any]:
         return asyncio.run(inside())
 
     return run
+
+
+@pytest.fixture
+def profile() -> Profile:
+    """Saves three quarters of the time at an SSIM of 0.981."""
+    measured = Measured(16, 0.4, 0.1, 3.9, 4.0, 4.1, 33.2, 28.0, 0.981, 0.96, 0.88, 0.88)
+    return Profile(
+        *("tiny-sd", "0123456789abcdef", "cpu", "x86", "float32", 24, 3.0, None, 128, 128, 8),
+        *("ssim>=0.98", speed_named("fast"), measured, {}, "2026-01-01"),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from mindsd.app.web.comparison import PHASES, Comparison
 from mindsd.app.web.studio import Studio
 from mindsd.quality import psnr, ssim
 
-BODY = ImageBody(prompt="a", size="64x64", steps=12, seed=3)
+BODY = ImageBody.model_validate({"prompt": "a", "size": "64x64", "steps": 12, "seed": 3})
 
 
 def test_it_draws_both_and_says_how_alike_they_are(in_studio):

@@ -11,13 +11,19 @@ from PIL import Image
 from mindsd.app.output import OutputFolder
 from mindsd.app.picture_encoding import PNG
 from mindsd.app.picture_record import Record
-from mindsd.app.web.exhibit import SMALL, Exhibit
+from mindsd.app.web.exhibit import SMALL, Exhibit, Shown
 from mindsd.pipelines.parameters import ImageParameters
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> OutputFolder:
     return OutputFolder(tmp_path / "out")
+
+
+def show(exhibit: Exhibit, name: str) -> Shown:
+    shown = exhibit.show(name)
+    assert shown is not None
+    return shown
 
 
 def add(folder: OutputFolder, time: int) -> Path:
@@ -38,20 +44,23 @@ def test_the_newest_come_first_and_not_too_many(folder, tmp_path):
 def test_a_picture_goes_out_as_it_is_and_a_small_one_beside_it(folder, tmp_path):
     file = add(folder, 5)
     exhibit = Exhibit(folder.path, tmp_path / "cache")
-    shown = exhibit.show("0001.png")
+    shown = show(exhibit, "0001.png")
     assert Path(shown.file).read_bytes() == file.read_bytes()
     assert Path(shown.file).name == "0001.png" and exhibit.show("0001.png") == shown
-    assert all(Path(own).is_relative_to(tmp_path / "cache") for own in (shown.file, shown.thumbnail))
+    assert all(
+        Path(own).is_relative_to(tmp_path / "cache") for own in (shown.file, shown.thumbnail)
+    )
     with Image.open(shown.thumbnail) as small:
         assert small.size == (SMALL, SMALL // 2) and not small.getexif()
-    assert exhibit.record("0001.png").parameters.seed == 5
+    record = exhibit.record("0001.png")
+    assert record is not None and record.parameters.seed == 5
 
 
 def test_a_number_that_is_used_again_is_another_picture(folder, tmp_path):
     exhibit, file = Exhibit(folder.path, tmp_path / "cache"), add(folder, 5)
-    before = exhibit.show("0001.png")
+    before = show(exhibit, "0001.png")
     file.write_bytes(PNG.encode(Image.new("RGB", (60, 30), "blue")))
-    after = exhibit.show("0001.png")
+    after = show(exhibit, "0001.png")
     assert after != before and Path(after.file).read_bytes() == file.read_bytes()
 
 
@@ -75,7 +84,7 @@ def test_without_links_it_is_a_copy(folder, tmp_path, monkeypatch):
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    shown = Exhibit(folder.path, tmp_path / "cache").show("0001.png")
+    shown = show(Exhibit(folder.path, tmp_path / "cache"), "0001.png")
     assert Path(shown.file).read_bytes() == file.read_bytes()
 
 

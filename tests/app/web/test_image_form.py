@@ -39,6 +39,7 @@ def test_what_is_empty_is_left_to_the_model():
     body = body_of({"prompt": "a", "scheduler": OWN, "steps": "", "guidance": "", "loras": {}})
     said = body.model_dump(exclude_none=True, exclude={"stream", "partial_images"})
     assert said == {"prompt": "a"}
+    assert body_of({"prompt": OWN}).prompt == OWN
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,7 @@ from pathlib import Path
 import pytest
 
 from mindsd.app.web.tuned import read_profiles, table
-from mindsd.config import speed_named
-from mindsd.pipelines.profile import Measured, Profile
-
-MEASURED = Measured(16, 0.4, 0.1, 3.9, 4.0, 4.1, 33.2, 28.0, 0.981, 0.96, 0.88, 0.88)
-
-
-@pytest.fixture
-def profile() -> Profile:
-    return Profile(
-        *("tiny-sd", "0123456789abcdef", "cpu", "x86", "float32", 24, 3.0, None, 128, 128, 8),
-        *("ssim>=0.98", speed_named("fast"), MEASURED, {}, "2026-01-01"),
-    )
+from mindsd.pipelines.profile import Profile
 
 
 def test_profiles_are_found_by_name_and_others_left_out(tmp_path: Path, profile: Profile):
