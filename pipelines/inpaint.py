@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
-from diffusers import AutoPipelineForInpainting, DiffusionPipeline
+from diffusers import (
+    AutoPipelineForInpainting,
+    DiffusionPipeline,
+    StableDiffusion3InpaintPipeline,
+)
 
+from mindsd.errors import ModelError
 from mindsd.pipelines.image import ImagePipeline, ImageResult
 from mindsd.pipelines.parameters import Wishes, several
 from mindsd.pipelines.picture import Picture, one_for_each
 from mindsd.pipelines.related import related
+
+SD3_CHANNELS = (16, 33)  # of latents, and of latents with a mask and the masked picture
 
 
 class Inpaint(ImagePipeline):
@@ -18,7 +25,15 @@ class Inpaint(ImagePipeline):
 
     @classmethod
     def _suitable(cls, pipe: DiffusionPipeline) -> DiffusionPipeline:
-        return related(AutoPipelineForInpainting, pipe, "inpainting")
+        found = related(AutoPipelineForInpainting, pipe, "inpainting")
+        channels = getattr(getattr(found, "transformer", None), "config", {}).get("in_channels")
+        if isinstance(found, StableDiffusion3InpaintPipeline) and channels not in SD3_CHANNELS:
+            known = " or ".join(map(str, SD3_CHANNELS))
+            raise ModelError(
+                f"{type(found).__name__} of diffusers inpaints with {known} input channels, this "
+                f"model has {channels}; redraw the whole picture, or take another model"
+            )
+        return found
 
     def __call__(
         self,

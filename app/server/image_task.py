@@ -114,9 +114,14 @@ class ImageTask:
         }
 
     def _pipeline(self, resident: Resident) -> ImagePipeline:
-        if "mask_image" in self._pictures:
-            return resident.inpaint
-        return resident.image_to_image if self._pictures else resident.text_to_image
+        try:
+            if "mask_image" in self._pictures:
+                return resident.inpaint
+            return resident.image_to_image if self._pictures else resident.text_to_image
+        except ModelError:
+            does = "inpaint" if "mask_image" in self._pictures else "draw pictures anew"
+            said = f"model {resident.entry.id} cannot {does}; take another, or leave the mask out"
+            raise Refusal(400, "model_cannot", said, "model") from None
 
     def _record(self, pipeline: ImagePipeline, resident: Resident, one: ImageParameters) -> Record:
         with about("size"):

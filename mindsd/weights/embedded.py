@@ -5,10 +5,13 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+FIRST = "tiny-sd"  # what is drawn with unless something else is said
+
 
 def embedded() -> dict[str, Path]:
     """Name and folder of every embedded image model."""
-    return _holding("model_index.json")
+    found = _holding("model_index.json")
+    return {FIRST: found.pop(FIRST), **found} if FIRST in found else found
 
 
 def embedded_language() -> dict[str, Path]:

@@ -8,7 +8,7 @@ import pytest
 
 from mindsd.app.cli import main
 from mindsd.app.completions import samplers
-from mindsd.app.device_options import DEVICES, DTYPES
+from mindsd.app.device_options import DEVICES, DTYPES, LAYERS
 from mindsd.app.samplers import scheduler_of
 
 
@@ -40,7 +40,7 @@ def offered(monkeypatch, capsys):
         ("mindsd tune --bou", ["--bound"]),
         ("mindsd chat --device c", ["cuda", "cpu"]),
         ("mindsd bench --dtype ", [*DTYPES]),
-        ("mindsd bench --model tiny-", ["tiny-dit", "tiny-sd"]),
+        ("mindsd bench --model tiny-", ["tiny-sd", "tiny-dit"]),
         ("mindsd tune --scheduler Eu", ["Euler", "EulerAncestralDiscreteScheduler"]),
         ("mindsd describe -m ", ["tiny-vlm"]),
         ("mindsd doctor -m s", ["smollm2"]),
@@ -64,9 +64,11 @@ def test_nothing_heavy_is_imported():
 
 def test_names_are_what_the_device_knows():
     from mindsd import device
+    from mindsd.attention import layers
 
     assert set(DEVICES) == {"auto", *device.KINDS}
     assert set(DTYPES) == {"auto", *device.DTYPES}
+    assert LAYERS == layers.LAYERS
 
 
 def test_samplers_need_no_quotes_and_are_known():
