@@ -10,6 +10,26 @@ import typer
 from mindsd.errors import RequestError
 
 from ..device_options import Device, Dtype
+from ..image_options import (
+    Guidance,
+    GuidanceUntil,
+    Image,
+    Json,
+    Loras,
+    Mask,
+    Model,
+    Negative,
+    Output,
+    Quiet,
+    Scheduler,
+    Size,
+    Speed,
+    StepCache,
+    Steps,
+    Strength,
+    TokenMerge,
+    Weighted,
+)
 from ..options import DRAW_SEED
 from ..runs.grid import parse_grid
 from ..runs.live_progress import choose_progress
@@ -33,42 +53,24 @@ def batch(
             help="Prompts: .txt, .csv, .tsv or .jsonl; then more axes of --grid.",
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path(
-        "out"
-    ),
+    output: Output = Path("out"),
     images: Annotated[int, typer.Option("-n", "--images", help="Images of each row.")] = 1,
-    model: Annotated[
-        str, typer.Option("-m", "--model", help="Embedded model or diffusers folder.")
-    ] = "tiny-sd",
-    negative_prompt: Annotated[
-        Text, typer.Option("--negative", help="What to stay away from.")
-    ] = None,
-    steps: Annotated[Whole, typer.Option(help="Denoising steps. (default: the model's)")] = None,
-    guidance: Annotated[Real, typer.Option(help="Guidance scale. (default: the model's)")] = None,
+    model: Model = "tiny-sd",
+    negative_prompt: Negative = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     seed: Annotated[
         Whole, typer.Option(help="Of the run: decides the seeds of rows without. (default: any)")
     ] = None,
-    size: Annotated[
-        Text, typer.Option(metavar="WxH", help="Pixels. (default: the model's)")
-    ] = None,
-    scheduler: Annotated[
-        Text, typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".')
-    ] = None,
-    image: Annotated[File, typer.Option(help="Picture to draw anew.")] = None,
-    mask: Annotated[File, typer.Option(help="Draw --image anew only where this is white.")] = None,
-    strength: Annotated[
-        Real, typer.Option(help="How much of --image is drawn anew, up to 1.")
-    ] = None,
-    speed: Annotated[
-        Text, typer.Option(help="lossless, quality, balanced or fast: how much may be left out.")
-    ] = None,
-    step_cache: Annotated[Text, typer.Option(metavar="PLAN", help="As of mindsd generate.")] = None,
-    token_merge: Annotated[
-        Text, typer.Option(metavar="SHARE", help="Of the tokens, up to 0.75; or downsample.")
-    ] = None,
-    guidance_until: Annotated[
-        Real, typer.Option(metavar="SHARE", help="Of the steps that guidance lasts.")
-    ] = None,
+    size: Size = None,
+    scheduler: Scheduler = None,
+    image: Image = None,
+    mask: Mask = None,
+    strength: Strength = None,
+    speed: Speed = None,
+    step_cache: StepCache = None,
+    token_merge: TokenMerge = None,
+    guidance_until: GuidanceUntil = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE,VALUE", help="Every row with each; may be said again."),
@@ -82,16 +84,8 @@ def batch(
     no_wildcards: Annotated[
         bool, typer.Option("--no-wildcards", help="Leave {a|b} in prompts as it is.")
     ] = False,
-    loras: Annotated[
-        File, typer.Option(metavar="FOLDER", help="Of files, for <lora:name:0.8> in prompts.")
-    ] = None,
-    weighted: Annotated[
-        bool | None,
-        typer.Option(
-            "--weighted/--not-weighted",
-            help="Whether (word:1.2) and [word] weigh. (default: where there are some)",
-        ),
-    ] = None,
+    loras: Loras = None,
+    weighted: Weighted = None,
     limit: Annotated[Whole, typer.Option(help="At most so many images now.")] = None,
     shard: Annotated[
         Text, typer.Option(metavar="I/N", help="Part I of N, beside other processes.")
@@ -110,10 +104,8 @@ def batch(
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Leave out report.html, sheets and grids.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per line, for machines.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the paths only.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw every row of a file: a prompt a line, or a table or JSON lines that name options.
 
