@@ -105,6 +105,11 @@ class Engine:
         with self._changed:
             return len(self._queue), len(self._live)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more, be it that a bug of its own has ended it."""
+        return self._closed
+
     def __enter__(self) -> Engine:
         return self
 

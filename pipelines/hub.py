@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from mindsd.batching.limits import Limits
-from mindsd.device import find_device
+from mindsd.device import find_device, free_cached
 from mindsd.engine import Engine
 from mindsd.errors import EngineClosed, QueueFull, RequestError
 from mindsd.pipelines.language_model import load_language
@@ -26,7 +27,7 @@ class HubOptions:
     """How models are kept.
 
     Attributes:
-        device, dtype, attention: as `load_model` takes them, for every model.
+        device, dtype, attention, layers: as `load_model` takes them, for every model.
         keep_alive: seconds after which an idle model is unloaded; None keeps it.
         most: models loaded at once; one more takes the place of the one idle for longest.
     """
@@ -34,6 +35,7 @@ class HubOptions:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    layers: str = "auto"
     keep_alive: float | None = 300.0
     most: int = 4
 
@@ -71,17 +73,31 @@ class Hub:
             QueueFull: it must be loaded, and as many as may be are loaded and in use.
             EngineClosed: the hub was closed.
         """
-        if (resident := self._taken(id)) is not None:
+        if (resident := self.enter_loaded(id)) is not None:
             return resident
         entry = self.shelf.find(id)
         with self._loading:
-            if (resident := self._taken(id)) is not None:
+            if (resident := self.enter_loaded(id)) is not None:
                 return resident
             self._make_room()
             resident = self._load(entry)
             with self._lock:
                 resident.users += 1
                 self._residents[id] = resident
+            return resident
+
+    def enter_loaded(self, id: str) -> Resident | None:
+        """`enter` where nothing has to be waited for; None where the model is not loaded.
+
+        Raises:
+            EngineClosed: the hub was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise EngineClosed("the server is going down; ask again later")
+            resident = self._residents.get(id)
+            if resident is not None:
+                resident.users += 1
             return resident
 
     def leave(self, resident: Resident) -> None:
@@ -106,13 +122,12 @@ class Hub:
             RequestError: it is in use.
         """
         with self._lock:
-            resident = self._residents.get(id)
-            if resident is None:
+            if id not in self._residents:
                 return False
-            if resident.users:
-                raise RequestError(f"{id} is in use by {resident.users}; wait, or cancel first")
-            del self._residents[id]
-        resident.close()
+            if users := self._residents[id].users:
+                raise RequestError(f"{id} is in use by {users}; wait, or cancel first")
+            gone = [self._residents.pop(id)]
+        _drop(gone)
         return True
 
     def sweep(self) -> list[str]:
@@ -122,13 +137,11 @@ class Hub:
             return []
         with self._lock:
             before = time.monotonic() - kept
-            own = self._residents.values()
-            old = [one for one in own if not one.users and one.idle_since <= before]
-            for one in old:
-                del self._residents[one.entry.id]
-        for one in old:
-            one.close()
-        return [one.entry.id for one in old]
+            own = self._residents.items()
+            old = [id for id, one in own if not one.users and one.idle_since <= before]
+            gone = [self._residents.pop(id) for id in old]
+        _drop(gone)
+        return old
 
     def loaded(self) -> dict[str, int]:
         """The ids of the models that are loaded, and how many use each."""
@@ -141,10 +154,9 @@ class Hub:
             self._closed = True
         self.engine.close()
         with self._loading, self._lock:
-            residents = list(self._residents.values())
+            gone = list(self._residents.values())
             self._residents.clear()
-        for resident in residents:
-            resident.close()
+        _drop(gone)
 
     def __enter__(self) -> Self:
         return self
@@ -152,31 +164,34 @@ class Hub:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _taken(self, id: str) -> Resident | None:
-        with self._lock:
-            if self._closed:
-                raise EngineClosed("the server is going down; ask again later")
-            resident = self._residents.get(id)
-            if resident is not None:
-                resident.users += 1
-            return resident
-
     def _make_room(self) -> None:
         with self._lock:
             if len(self._residents) < self.options.most:
                 return
-            idle = [one for one in self._residents.values() if not one.users]
+            idle = {id: one.idle_since for id, one in self._residents.items() if not one.users}
             if not idle:
                 said = f"{len(self._residents)} models are loaded and in use"
                 raise QueueFull(f"{said}, no more fit; ask one of {', '.join(self._residents)}")
-            oldest = min(idle, key=lambda one: one.idle_since)
-            del self._residents[oldest.entry.id]
-        oldest.close()
+            gone = [self._residents.pop(min(idle, key=idle.__getitem__))]
+        _drop(gone)
 
     def _load(self, entry: Entry) -> Resident:
-        device, dtype = self.options.device, self.options.dtype
+        device, dtype, layers = self.options.device, self.options.dtype, self.options.layers
         if entry.kind == "image":
-            loaded = load_model(entry.source, device, dtype, self.options.attention)
+            loaded = load_model(entry.source, device, dtype, self.options.attention, layers)
         else:
-            loaded = load_language(entry.source, device, dtype)
+            loaded = load_language(entry.source, device, dtype, layers=layers)
         return Resident(entry, loaded, self.engine)
+
+
+def _drop(residents: list[Resident]) -> None:
+    """Close what nobody else holds, and have its memory back before the next model needs it.
+
+    A model and what is wrapped round it hold each other, so it goes only when garbage is collected.
+    """
+    if not residents:
+        return
+    while residents:
+        residents.pop().close()
+    gc.collect()
+    free_cached()

@@ -130,12 +130,12 @@ def lora_files(folder: Path) -> dict[str, Path]:
 
 def _kind(path: Path) -> Kind | None:
     """What lies at a path, by its configuration; None for nothing that could be loaded."""
-    if path.is_file():
-        return "text" if path.suffix.lower() == ".gguf" else None
-    if (path / INDEX).is_file():
-        return "image"
     config = path / CONFIG
     try:
+        if path.is_file():
+            return "text" if path.suffix.lower() == ".gguf" else None
+        if (path / INDEX).is_file():
+            return "image"
         if not config.is_file() or config.stat().st_size > LARGEST_CONFIG:
             return None
         told = json.loads(config.read_bytes())
@@ -147,4 +147,7 @@ def _kind(path: Path) -> Kind | None:
 
 
 def _time(path: Path) -> int:
-    return int(path.stat().st_mtime)
+    try:
+        return int(path.stat().st_mtime)
+    except OSError:  # it was taken away meanwhile
+        return 0

@@ -11,6 +11,7 @@ import httpx
 from .plan import Arrival, Targets
 
 FAILED_TO_CONNECT = "no connection"
+NOT_UNDERSTOOD = "no stream of OpenAI's"
 
 
 @dataclass(eq=False)
@@ -63,6 +64,8 @@ async def visit(client: httpx.AsyncClient, arrival: Arrival, start: float) -> Vi
         own.failure = FAILED_TO_CONNECT
     except httpx.HTTPError as error:
         own.failure = type(error).__name__
+    except (ValueError, LookupError, TypeError, AttributeError):  # of JSON that is none, or other
+        own.failure = NOT_UNDERSTOOD
     own.seconds = time.perf_counter() - began
     return own
 

@@ -86,10 +86,10 @@ Message = Annotated[
 ]
 
 
-def shows(message: Message) -> bool:
-    """Whether a picture is in it."""
+def image_urls(message: Message) -> list[str]:
+    """Of the pictures in it."""
     parts = message.content if isinstance(message.content, list) else ()
-    return any(isinstance(part, ImagePart) for part in parts)
+    return [part.image_url.url for part in parts if isinstance(part, ImagePart)]
 
 
 def told(messages: Sequence[Message], picture: Picture) -> list[dict[str, Any]]:

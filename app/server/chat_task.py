@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from typing import Any
+
+from PIL import Image
 
 from mindsd.pipelines.resident import Resident
 from mindsd.pipelines.text_result import TextResult
@@ -14,12 +16,12 @@ from mindsd.request import Done, Event, Piece, Request
 from .chat_body import ChatBody
 from .chat_delta import ChatDelta, call_of
 from .chat_form import NamedTool, constraint_of, tools_of
-from .chat_message import shows, told
-from .refusal import about
-from .remote import Remote, read_image_url
+from .chat_message import image_urls, told
+from .refusal import GONE, about
+from .remote import Remote, is_remote, read_image_url
 from .text_body import UNLESS_SAID
 from .text_task import Results, TextTask
-from .uploads import read_upload
+from .uploads import DECODERS, read_upload
 
 
 class ChatTask(TextTask):
@@ -36,18 +38,25 @@ class ChatTask(TextTask):
 
     def __init__(self, body: ChatBody, remote: Remote | None = None) -> None:
         super().__init__(body)
-        self._read = partial(read_image_url, remote=remote)
+        self._remote = remote
+        urls = [url for message in body.messages for url in image_urls(message)]
+        self.shows = bool(urls)
+        self.fetches = remote is not None and any(is_remote(url) for url in urls)
         self._messages: list[dict[str, Any]] = []
         self._tools: tuple[Tool, ...] = ()
         self._deltas: dict[int, ChatDelta] = {}
 
-    @property
-    def shows(self) -> bool:
-        return any(shows(message) for message in self.body.messages)
-
     def decode(self) -> None:
         with about("messages"):
-            self._messages = told(self.body.messages, lambda url: read_upload(self._read(url)))
+            self._messages = told(self.body.messages, self._picture)
+
+    def _picture(self, url: str) -> Image.Image:
+        if self.stopped:
+            raise replace(GONE)
+        data = read_image_url(url, self._remote)
+        if not self.fetches:
+            return read_upload(data)
+        return DECODERS.submit(read_upload, data).result()  # no more at a time than elsewhere
 
     def _requests(self, resident: Resident) -> Iterator[Request]:
         text, body = resident.text, self.body

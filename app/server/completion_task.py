@@ -32,10 +32,6 @@ class CompletionTask(TextTask):
     def number(self) -> int:
         return len(self.body.prompts) * self._samples
 
-    @property
-    def shows(self) -> bool:
-        return False
-
     def decode(self) -> None:
         """There are none."""
 

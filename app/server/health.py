@@ -14,11 +14,12 @@ from .served import Served
 router = APIRouter(tags=["service"])
 
 
-@router.get("/health", responses={503: {"description": "the server is going down"}})
+@router.get("/health", responses={503: {"description": "it is going down, or broken"}})
 async def health(service: Served) -> JSONResponse:
-    """200 while requests are taken, 503 when the server is going down."""
-    told: dict[str, Any] = {"status": "draining" if service.draining else "ok"}
-    return JSONResponse(told, 503 if service.draining else 200)
+    """200 while requests are taken; 503 when the server is going down, or its engine has died."""
+    status = "draining" if service.draining else "broken" if service.hub.engine.closed else "ok"
+    told: dict[str, Any] = {"status": status}
+    return JSONResponse(told, 200 if status == "ok" else 503)
 
 
 @router.get("/metrics", response_class=Response)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
+from PIL import Image
 
 from mindsd.errors import MindsdError
 from mindsd.pipelines.shelf import Entry
@@ -19,8 +19,9 @@ from .image_task import ImageTask
 from .job import Job, Told
 from .refusal import Refusal, refusal_of
 from .service import Service
+from .threads import on_thread
 from .uploads import DECODERS
-from .watching import watching
+from .watching import listening, watching
 
 
 async def answer(client: Request, service: Service, entry: Entry, task: ImageTask) -> Response:
@@ -32,7 +33,7 @@ async def answer(client: Request, service: Service, entry: Entry, task: ImageTas
     job = service.open("image", entry.id, len(task.asked), seconds=task.body.timeout)
     try:
         if task.body.stream:
-            return await _stream(service, job, task)
+            return await _stream(client, service, job, task)
         return await _whole(client, service, job, task)
     except (Refusal, MindsdError) as error:
         refusal = refusal_of(error)
@@ -47,9 +48,16 @@ async def _whole(client: Request, service: Service, job: Job, task: ImageTask) -
             if isinstance(event, Notice):
                 notices.setdefault(place, []).append(event.text)
         images = await job.finished()
-        files = await asyncio.to_thread(lambda: [task.file(*own) for own in enumerate(images)])
+        return await on_thread(None, _body, job, task, images, notices)
+
+
+def _body(
+    job: Job, task: ImageTask, images: list[Image.Image], notices: dict[int, list[str]]
+) -> Response:
+    """On a thread: files are encoded, and make a body of many megabytes."""
     data: list[dict[str, Any]] = [
-        {"b64_json": file, "seed": own.seed} for file, own in zip(files, task.asked, strict=True)
+        {"b64_json": task.file(place, image), "seed": task.asked[place].seed}
+        for place, image in enumerate(images)
     ]
     for place, said in notices.items():
         data[place]["notices"] = said
@@ -57,14 +65,15 @@ async def _whole(client: Request, service: Service, job: Job, task: ImageTask) -
     return JSONResponse(told, headers=_named(job))
 
 
-async def _stream(service: Service, job: Job, task: ImageTask) -> Response:
+async def _stream(client: Request, service: Service, job: Job, task: ImageTask) -> Response:
     """Events; what is refused before the first one still gets a status of its own."""
     try:
-        told = await _start(service, job, task)
-        if await anext(told, None) is None:
-            await job.finished()
-    except BaseException:
-        job.cancel()
+        async with listening(client, job):
+            told = await _start(service, job, task)
+            if await anext(told, None) is None:
+                await job.finished()
+    except BaseException as error:
+        job.leave(error)
         raise
     return sse.stream(image_events(job, told, task), job)
 
@@ -75,9 +84,8 @@ async def _start(service: Service, job: Job, task: ImageTask) -> AsyncIterator[T
     Raises:
         Refusal: a picture cannot be taken, or the job was cancelled while they were read.
     """
-    await asyncio.get_running_loop().run_in_executor(DECODERS, task.decode)
-    if job.refusal is not None:
-        raise job.refusal
+    await on_thread(DECODERS, task.decode)
+    job.check()
     told = job.follow()
     service.start(job, task.submit)
     return told

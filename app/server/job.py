@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
-from mindsd.request import Done, Event, Failed, Preview, Request, Started, Step
+from mindsd.errors import MindsdError
+from mindsd.request import Done, Event, Failed, Request, Started, Step
 
 from .refusal import GONE, STOPPED, Refusal, refusal_of
+from .threads import on_thread
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Told = tuple[int, Event]  # which of a job's requests, and what happened to it
@@ -29,18 +31,22 @@ Told = tuple[int, Event]  # which of a job's requests, and what happened to it
 class Job:
     """One job. Made on the event loop, which alone may use it.
 
+    It is remembered for long after its end, so it then holds nothing that is large: neither the
+    model and the requests it ran, nor an error with the frames it passed, nor, once it was left as
+    a context, its results.
+
     Attributes:
         kind: "image", "chat" or "completion".
         model: the id that was asked for.
         id: what the client knows it by.
         created: seconds since 1970.
+        began: `time.perf_counter` of then.
         on_event: told of everything, before those who follow.
         on_over: each called once, when nothing of it runs any more.
         steps: (done, total) of each image.
-        preview: the newest rough picture, and of which image.
         refusal: why it has no result; None for as long as that is open.
-        error: what it failed of, for the log; None where it did not.
-        results: of each request; complete when the state is "done".
+        error: what it failed of, for those of `on_over`; None where it did not.
+        results: of each request; complete when the state is "done", and until it is left.
         ended: seconds since 1970 of its end.
     """
 
@@ -48,10 +54,10 @@ class Job:
     model: str
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.perf_counter)
     on_event: Callable[[Job, int, Event], None] | None = None
     on_over: list[Callable[[Job], None]] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
-    preview: tuple[int, Preview] | None = None
     refusal: Refusal | None = None
     error: BaseException | None = None
     results: list[Any] = field(default_factory=list)
@@ -78,19 +84,25 @@ class Job:
     def over(self) -> bool:
         return self._over.is_set()
 
-    def start(self, submit: Callable[[], Iterable[Request]]) -> None:
-        """Submit on a thread: models load and prompts are tokenised there, and both take time.
+    def start(
+        self,
+        submit: Callable[[], Iterable[Request]],
+        ready: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Submit on a thread: prompts are tokenised there, which takes time.
 
         Args:
             submit: gives the requests one by one; when it fails, those before are cancelled.
+            ready: waited for before, as for a model that loads.
         """
-        self._starting = asyncio.create_task(self._start(submit))
+        self._starting = asyncio.create_task(self._start(submit, ready))
 
     def cancel(self, reason: Refusal = STOPPED) -> None:
         """End it with this reason, at the next step or token; of no effect when it is over."""
         if self.over:
             return
-        self.refusal = self.refusal or reason
+        self.refusal = self.refusal or replace(reason)
+        self.results = []
         for request in self._requests:
             request.cancel()
         self._settle()
@@ -116,22 +128,42 @@ class Job:
             Refusal: why there are none, as soon as that is known.
         """
         await self._settled.wait()
-        if self.refusal is not None:
-            raise self.refusal
+        self.check()
         return self.results
+
+    def check(self) -> None:
+        """Refuse to go on with a job that will have no result.
+
+        Raises:
+            Refusal: a fresh one, for what is raised holds every frame that it passes.
+        """
+        if self.refusal is not None:
+            raise replace(self.refusal)
 
     async def __aenter__(self) -> Job:
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        """Whoever leaves does not want it any more."""
-        self.cancel()
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.leave(error)
 
-    async def _start(self, submit: Callable[[], Iterable[Request]]) -> None:
+    def leave(self, error: BaseException | None = None) -> None:
+        """It is not wanted any more; where it was left for an error, that is why it has no end."""
+        known = isinstance(error, Refusal | MindsdError)
+        self.cancel(refusal_of(error) if known else STOPPED)
+        self.results = []
+
+    async def _start(
+        self,
+        submit: Callable[[], Iterable[Request]],
+        ready: Callable[[], Awaitable[None]] | None,
+    ) -> None:
         try:
-            requests = await asyncio.to_thread(_submitted, submit)
+            if ready is not None:
+                await ready()
+            wanted = self.refusal is None
+            requests = await on_thread(None, _submitted, submit) if wanted else []
         except Exception as error:
-            self.error, self.refusal = error, self.refusal or refusal_of(error)
+            self.error, self.refusal = error, self.refusal or replace(refusal_of(error))
             self._finish()
             return
         self._requests, self._left = requests, len(requests)
@@ -141,6 +173,8 @@ class Job:
         if self.refusal is not None:  # cancelled before there was something to cancel
             for request in requests:
                 request.cancel()
+        if not requests:
+            self._finish()
 
     def _hear(self, loop: asyncio.AbstractEventLoop, place: int, event: Event) -> None:
         """On the engine's thread."""
@@ -152,9 +186,7 @@ class Job:
             self._started = True
         elif isinstance(event, Step):
             self.steps[place] = (event.done, event.total)
-        elif isinstance(event, Preview):
-            self.preview = (place, event)
-        elif isinstance(event, Done):
+        elif isinstance(event, Done) and self.refusal is None:
             self.results[place] = event.result
         elif isinstance(event, Failed):
             self.error = self.error or event.error
@@ -180,6 +212,7 @@ class Job:
         self._settle()
         for listener in self.on_over:
             listener(self)
+        self.error, self.on_over, self._requests, self._followers = None, [], (), []
 
     async def _read(self, queue: asyncio.Queue[Told | None]) -> AsyncIterator[Told]:
         try:

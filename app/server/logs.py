@@ -21,7 +21,10 @@ def configure_logs(as_json: bool, level: str = "info") -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper("iso", utc=True),
     ]
-    shown = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    plain = structlog.dev.ConsoleRenderer(  # others show variables: what was asked, and by whom
+        exception_formatter=structlog.dev.plain_traceback
+    )
+    shown = structlog.processors.JSONRenderer() if as_json else plain
     traces = [structlog.processors.format_exc_info] if as_json else []
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

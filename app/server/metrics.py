@@ -6,7 +6,7 @@ Everything is heard from the jobs' own events, on the event loop; gauges are rea
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -19,7 +19,7 @@ from .job import Job
 from .service import Service
 
 LONG = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 600)  # seconds
-SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, *LONG)
 
 
 class Metrics:
@@ -27,7 +27,7 @@ class Metrics:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._last: WeakKeyDictionary[Job, dict[int, float]] = WeakKeyDictionary()
+        self._last: WeakKeyDictionary[Job, dict[Hashable, float]] = WeakKeyDictionary()
         self.registry = own = CollectorRegistry()
         told = ("kind", "model")
         self._first = _times(
@@ -63,11 +63,11 @@ class Metrics:
             self._step.labels(job.model).observe(now - before.get(place, now))
             before[place] = now
         elif isinstance(event, Piece):
-            first = -event.sample - 1  # a key of its own: whether this sample had a piece
+            first = place, event.sample
             if first in before:
                 self._between.labels(job.model).observe(now - before[first])
             else:
-                self._first.labels(job.model).observe(time.time() - job.created)
+                self._first.labels(job.model).observe(now - job.began)
             before[first] = now
         elif isinstance(event, Done):
             self._done(job, event)
@@ -84,7 +84,7 @@ class Metrics:
     def _over(self, job: Job) -> None:
         outcome = "done" if job.refusal is None else job.refusal.code
         self._ended.labels(job.kind, job.model, outcome).inc()
-        self._whole.labels(job.kind, job.model).observe(time.time() - job.created)
+        self._whole.labels(job.kind, job.model).observe(time.perf_counter() - job.began)
 
 
 class Gauges:

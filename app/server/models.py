@@ -39,7 +39,7 @@ async def load_model(id: str, service: Served) -> dict[str, Any]:
     """Bring a model into memory now, so that the first request does not wait for it."""
     if service.draining:
         raise replace(DRAINING)
-    resident = await asyncio.to_thread(service.hub.enter, id)
+    resident = await service.enter(id)
     service.hub.leave(resident)
     return _told(resident.entry, service.hub.loaded())
 
@@ -47,7 +47,7 @@ async def load_model(id: str, service: Served) -> dict[str, Any]:
 @router.post("/{id}/unload", responses=MISSING)
 async def unload_model(id: str, service: Served) -> dict[str, Any]:
     """Take a model out of memory; refused while requests run on it."""
-    entry = service.hub.shelf.find(id)
+    entry = await asyncio.to_thread(service.hub.shelf.find, id)
     await asyncio.to_thread(service.hub.unload, id)
     return _told(entry, service.hub.loaded())
 

@@ -123,13 +123,18 @@ class Remote:
         for text in self.resolve(host, port):
             if not self._allows(address_of(text)):
                 continue
-            own = socket.create_connection((text, port), timeout)
+            if deadline.over:
+                break
+            try:
+                own = socket.create_connection((text, port), timeout)
+            except OSError:
+                continue
             deadline.watch(own)
             if self._allows(address_of(own.getpeername()[0])):
                 return own
             own.close()
-        log.warning("image host has no address that is allowed", host=host)
-        raise OSError("no address that is allowed")
+        log.warning("image host has no address that is allowed and answers", host=host)
+        raise OSError("no address that is allowed and answers")
 
     def _allows(self, address: Address | None) -> bool:
         return address is not None and (str(address) in self.hosts or is_public(address))
@@ -147,13 +152,18 @@ class Remote:
         return bytes(content)
 
 
+def is_remote(url: str) -> bool:
+    """Whether it says where something lies, and not what it is."""
+    return url[:5].lower() != "data:"
+
+
 def read_image_url(url: str, remote: Remote | None) -> bytes:
     """What an image's URL stands for: a data URL, or one of what `remote` allows. Blocks.
 
     Raises:
         Refusal: it is none that is read (400), or too long (413).
     """
-    if url[:5].lower() == "data:":
+    if not is_remote(url):
         return read_data_url(url)
     if remote is None:
         raise replace(NO_DATA_URL)

@@ -16,12 +16,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
 from mindsd.errors import OutputError
 
 from .service import Service
+
+log = structlog.get_logger("mindsd.server")
 
 BACKLOG = 2048
 SWEEP = 5.0  # seconds between two looks at idle models
@@ -130,4 +133,7 @@ async def _sweep(service: Service) -> None:
     """Unload models that have been idle for longer than they are kept."""
     while True:
         await asyncio.sleep(SWEEP)
-        await asyncio.to_thread(service.hub.sweep)
+        try:
+            await asyncio.to_thread(service.hub.sweep)
+        except Exception as error:  # of one model; the others still grow idle
+            log.error("a model was not unloaded in good order", exc_info=error)

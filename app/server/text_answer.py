@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +16,8 @@ from .job import Job, Told
 from .model_choice import choose_model
 from .refusal import Refusal, refusal_of
 from .service import Service
-from .text_task import TextTask, usage
+from .text_task import Results, TextTask, usage
+from .threads import FETCHERS, on_thread
 from .uploads import DECODERS
 from .watching import listening, watching
 
@@ -41,7 +41,7 @@ async def answer(client: Request, service: Service, task: TextTask) -> Response:
         Refusal: it writes no texts, or the service takes no more.
     """
     body = task.body
-    entry = await asyncio.to_thread(choose_model, service.hub, body.model, "text", "vision")
+    entry = await on_thread(None, choose_model, service.hub, body.model, "text", "vision")
     job = service.open(task.kind, entry.id, task.number, seconds=body.timeout)
     try:
         if body.stream:
@@ -49,11 +49,16 @@ async def answer(client: Request, service: Service, task: TextTask) -> Response:
         async with watching(client, job):
             await _start(service, job, task)
             results = await job.finished()
-        told = task.told(job, task.form, task.choices(results)) | {"usage": usage(results)}
-        return JSONResponse(told, headers={"X-Job-Id": job.id})
+        return await on_thread(None, _whole, job, task, results)
     except (Refusal, MindsdError) as error:
         refusal = refusal_of(error)
         return JSONResponse(refusal.body, refusal.status, refusal.headers | {"X-Job-Id": job.id})
+
+
+def _whole(job: Job, task: TextTask, results: Results) -> Response:
+    """All answers in one body; on a thread, as the log-probabilities of some are millions."""
+    told = task.told(job, task.form, task.choices(results)) | {"usage": usage(results)}
+    return JSONResponse(told, headers={"X-Job-Id": job.id})
 
 
 async def _stream(client: Request, service: Service, job: Job, task: TextTask) -> Response:
@@ -63,8 +68,8 @@ async def _stream(client: Request, service: Service, job: Job, task: TextTask) -
             told = await _start(service, job, task)
             if await anext(told, None) is None:
                 await job.finished()
-    except BaseException:
-        job.cancel()
+    except BaseException as error:
+        job.leave(error)
         raise
     return sse.stream(_pieces(job, told, task), job)
 
@@ -76,9 +81,9 @@ async def _start(service: Service, job: Job, task: TextTask) -> AsyncIterator[To
         Refusal: a picture cannot be taken, or the job was cancelled while they were read.
     """
     if task.shows:
-        await asyncio.get_running_loop().run_in_executor(DECODERS, task.decode)
-    if job.refusal is not None:
-        raise job.refusal
+        job.on_over.append(lambda job: task.stop())
+        await on_thread(FETCHERS if task.fetches else DECODERS, task.decode)
+    job.check()
     told = job.follow()
     service.start(job, task.submit)
     return told

@@ -27,15 +27,21 @@ class TextTask(ABC):
         kind: of its job.
         body: what was asked.
         texts: the model's tokens; known once it is submitted.
+        shows: whether pictures were sent, which are decoded first.
+        fetches: whether pictures are fetched from elsewhere, which may take long.
+        stopped: nobody waits for its pictures any more.
     """
 
     kind: str
     prefix: str  # of the answer's id
     form: str  # the answer's `object`
     piece: str  # the same of a stream's pieces
+    shows = False
+    fetches = False
 
     def __init__(self, body: TextBody) -> None:
         self.body = body
+        self.stopped = False
         self._texts: TokenTexts | None = None
 
     @property
@@ -48,10 +54,9 @@ class TextTask(ABC):
         """How many answers are asked for."""
         return self.body.n or 1
 
-    @property
-    @abstractmethod
-    def shows(self) -> bool:
-        """Whether pictures were sent, which are decoded first."""
+    def stop(self) -> None:
+        """Fetch no further picture."""
+        self.stopped = True
 
     @abstractmethod
     def decode(self) -> None:

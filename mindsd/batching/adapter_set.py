@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from torch import Tensor
 
@@ -33,12 +34,12 @@ class Adapter:
         key: no two loadings have the same, so that whatever was cached with an adapter of this
             name that is gone is not found.
         layers: by the places of the modules that they belong to.
-        users: requests that run with it, or did.
+        users: requests that run with it, or did; none is kept for it, nor what it came to.
     """
 
     key: str
     layers: Mapping[str, LoraLayer]
-    users: list[Request] = field(default_factory=list)
+    users: WeakSet[Request] = field(default_factory=WeakSet)
 
     @property
     def live(self) -> list[Request]:
@@ -121,7 +122,7 @@ class AdapterSet(ABC):
             adapters = [self._find(name) for name in names]
             request = submit(adapters)
             for own in adapters:
-                own.users = [*own.live, request]
+                own.users.add(request)
             return request
 
     def close(self) -> None:

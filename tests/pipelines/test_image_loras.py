@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from functools import cache as once
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -179,3 +181,11 @@ def test_what_is_not_there_is_refused_by_name(draw: TextToImage):
 def test_wishes_are_checked_when_made(loras: Any, said: str):
     with pytest.raises(RequestError, match=said):
         one(loras=loras)
+
+
+def test_an_adapter_keeps_no_image_that_was_drawn_with_it(draw: TextToImage):
+    request = draw.submit(one(loras={"ink": 1.0}))
+    image = ref(request.result())
+    del request
+    gc.collect()
+    assert image() is None

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from dataclasses import replace
+from weakref import ref
 
 import pytest
+from structlog.contextvars import bound_contextvars
+from structlog.testing import capture_logs
 
 from mindsd.app.server.job import Job
-from mindsd.app.server.refusal import TIMED_OUT, Refusal
+from mindsd.app.server.refusal import STOPPED, TIMED_OUT, Refusal
 from mindsd.app.server.service import Service
+from mindsd.errors import ModelError, RequestError
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.resident import Resident
 from mindsd.request import Done, Step
@@ -118,5 +124,131 @@ def test_draining_takes_no_more_and_waits_for_what_runs(served):
         with pytest.raises(Refusal, match="going down"):
             service.open("image", "draws")
         assert job.state == "done" and slow.refusal and slow.refusal.status == 503
+
+    served(body)
+
+
+def test_a_job_that_is_remembered_keeps_nothing_large(served):
+    async def body(client, service: Service):
+        seen: list[ref] = []
+
+        def submit(resident: Resident):
+            request = resident.text_to_image.submit(ImageParameters("a", steps=2, width=64))
+            seen.extend([ref(resident), ref(request)])
+            yield request
+
+        async with service.open("image", "draws") as job:
+            service.start(job, submit)
+            seen.append(ref((await job.finished())[0]))
+        failed = service.open("image", "draws")
+        service.start(failed, lambda own: seen.append(ref(own)) or [][0])
+        await failed.wait()
+        await asyncio.to_thread(service.hub.unload, "draws")
+        gc.collect()
+        assert [own() for own in seen] == [None] * 4
+        assert [service.find(own.id).state for own in (job, failed)] == ["done", "failed"]
+
+    served(body)
+
+
+def test_reasons_that_many_jobs_have_hold_none_of_their_frames(served):
+    async def body(client, service: Service):
+        told: list[Refusal] = []
+        for _ in range(2):
+            job = service.open("image", "draws")
+            job.cancel()
+            for _ in range(2):
+                with pytest.raises(Refusal) as refused:
+                    await job.finished()
+                told.append(refused.value)
+        assert STOPPED.__traceback__ is None and len(set(map(id, told))) == 4
+
+    served(body)
+
+
+@pytest.mark.parametrize("kind", [StopIteration, SystemExit, type("Panic", (BaseException,), {})])
+def test_what_no_future_takes_ends_the_job_as_well(served, kind):
+    async def body(client, service: Service):
+        def submit(resident: Resident):
+            raise kind("x")
+
+        job = service.open("image", "draws")
+        with capture_logs() as lines, bound_contextvars(request_id="its own"):
+            service.start(job, submit)
+            with pytest.raises(Refusal) as refused:
+                await asyncio.wait_for(job.finished(), 20)
+        assert refused.value.status == 500 and service.taken == 0
+        assert service.hub.loaded()["draws"] == 0
+        assert [line["event"] for line in lines] == ["job failed"]
+
+    served(body)
+
+
+def test_the_log_of_a_failure_has_the_request_that_asked(served):
+    async def body(client, service: Service):
+        with bound_contextvars(request_id="its own"):
+            job = service.open("image", "draws")
+        with capture_logs() as lines:
+            service.start(job, lambda own: [][0])
+            await job.wait()
+        assert [line["request_id"] for line in lines] == ["its own"]
+
+    served(body)
+
+
+def test_a_model_that_loads_keeps_nobody_else_waiting(served, monkeypatch):
+    async def body(client, service: Service):
+        loading, enter = threading.Event(), service.hub.enter
+
+        def slowly(id: str) -> Resident:
+            if id != "sees":
+                return enter(id)
+            loading.wait(20)
+            raise ModelError("it is broken")
+
+        await asyncio.to_thread(service.hub.unload, "sees")
+        service.hub.leave(enter("draws"))
+        monkeypatch.setattr(service.hub, "enter", slowly)
+        waiting = [service.open("chat", "sees") for _ in range(40)]
+        for job in waiting:
+            service.start(job, drawing(1))
+        async with service.open("image", "draws") as job:
+            service.start(job, drawing(1))
+            assert len(await job.finished()) == 1
+        assert {own.state for own in waiting} == {"queued"} and not loading.is_set()
+        loading.set()
+        for own in waiting:
+            await own.wait()
+            assert own.refusal is not None and own.refusal.code == "modelerror"
+
+    served(body)
+
+
+def test_who_goes_while_the_model_loads_has_nothing_submitted(served, monkeypatch):
+    async def body(client, service: Service):
+        submitted: list[Resident] = []
+        loading, enter = threading.Event(), service.hub.enter
+        monkeypatch.setattr(service.hub, "enter", lambda id: loading.wait(20) and enter(id))
+        await asyncio.to_thread(service.hub.unload, "draws")
+        job = service.open("image", "draws")
+        service.start(job, lambda own: submitted.append(own) or [])
+        await asyncio.sleep(0.05)
+        job.cancel()
+        loading.set()
+        await job.wait()
+        assert job.state == "cancelled" and not submitted
+        assert service.hub.loaded() == {**service.hub.loaded(), "draws": 0}
+
+    served(body)
+
+
+def test_it_ends_by_what_it_is_left_for(served):
+    async def body(client, service: Service):
+        for error, state in ((RequestError("no"), "failed"), (ValueError("no"), "cancelled")):
+            job = service.open("image", "draws")
+            with pytest.raises(ValueError, match="no"):
+                async with job:
+                    raise error
+            assert job.state == state
 
     served(body)

@@ -66,3 +66,17 @@ def test_images_and_texts_are_counted_and_timed(served):
     whole = sum(kind is Kind.WHOLE for kind in StepCache.parse("skip:2").fixed(16) or ())
     assert 0 < whole < 16 and told["mindsd:step_cache_skips_total"] == 2 * 2 * (16 - whole)
     assert told["mindsd:forwards_total"] > 0 and told["mindsd:rows_total"] > 0
+
+
+def test_each_answer_has_a_first_token_of_its_own(served):
+    def texts(resident: Resident):
+        for _ in range(2):
+            yield resident.text.submit([5, 6, 7], max_tokens=3, ignore_eos=True, n=2)
+
+    async def body(client, service: Service):
+        async with service.open("completion", "writes", 4) as job:
+            service.start(job, texts)
+            await job.finished()
+        return await figures(client)
+
+    assert served(body)["mindsd:time_to_first_token_seconds_count"] == 4

@@ -199,6 +199,14 @@ def test_a_listed_name_with_an_address_that_is_not_public_is_not_asked(port: int
     assert Site.asked == ["/a.png"]
 
 
+def test_where_the_first_address_does_not_answer_the_next_one_is_asked(port: int):
+    def resolve(host: str, port: int) -> list[str]:
+        return ["127.0.0.2", "127.0.0.1"]  # the server listens on the second alone
+
+    remote = Remote(("good.example", "127.0.0.1", "127.0.0.2"), resolve=resolve)
+    assert remote.fetch(f"http://good.example:{port}/a.png") == PNG
+
+
 def test_the_address_is_checked_once_more_where_the_socket_ended_up(port: int, monkeypatch):
     """As if the name had been changed, or the packet sent elsewhere, between check and use."""
     real = socket.create_connection

@@ -17,8 +17,9 @@ from mindsd.app.server.job import Job
 from mindsd.app.server.run import Server, listen, make_server, serve
 from mindsd.app.server.service import Service
 from mindsd.errors import OutputError
-from mindsd.pipelines.hub import Hub
+from mindsd.pipelines.hub import Hub, HubOptions
 from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.shelf import Shelf
 from tests.app.server.live_server import eventually
 
 
@@ -121,3 +122,18 @@ def test_it_listens_on_the_asked_address_alone(hub: Hub):
 def _listening() -> set[tuple[str, int]]:
     found = psutil.Process().net_connections("inet")
     return {(own.laddr.ip, own.laddr.port) for own in found if own.status == psutil.CONN_LISTEN}
+
+
+def test_health_tells_that_the_engine_has_died(shelf: Shelf):
+    with Hub(shelf, HubOptions(device="cpu")) as broken:
+        service = Service(broken)
+        transport = httpx.ASGITransport(create_app(service))
+
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as own:
+                return await own.get("/health")
+
+        assert asyncio.run(ask()).json() == {"status": "ok"}
+        broken.engine._give_up(RuntimeError("a bug of its own"))
+        told = asyncio.run(ask())
+        assert (told.status_code, told.json()) == (503, {"status": "broken"})

@@ -7,8 +7,8 @@ import pytest
 from mindsd.app.picture_record import Record
 from mindsd.app.server.image_bodies import ImageBody
 from mindsd.app.server.refusal import Refusal
-from mindsd.app.web.image_form import OWN, body_of, form_of, speed_of
-from mindsd.config import SPEEDS, Acceleration, speed_named
+from mindsd.app.web.image_form import OWN, body_of, form_of
+from mindsd.config import speed_named
 from mindsd.pipelines.parameters import ImageParameters
 
 FORM = {
@@ -84,6 +84,8 @@ def test_what_a_picture_does_not_say_stays_open():
     assert form["size"] == "auto" and form["scheduler"] == OWN and form["steps"] == ""
 
 
-def test_speeds_are_known_by_what_they_leave_out():
-    assert [speed_of(speed_named(name)) for name in SPEEDS] == list(SPEEDS)
-    assert speed_of(Acceleration(guidance_until=0.5)) is None
+@pytest.mark.parametrize("flow", [False, True])
+def test_a_record_s_plan_is_the_speed_that_it_came_from(flow: bool):
+    less = speed_named("fast").settled(flow=flow)
+    form = form_of(Record(ImageParameters("a", acceleration=less)))
+    assert form["speed"] == "fast" and body_of(form).acceleration == speed_named("fast")

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from functools import cache as once
 from pathlib import Path
 from tempfile import mkdtemp
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ from mindsd.batching.image_adapters import ImageAdapters
 from mindsd.batching.rows import adapted as computed_with
 from mindsd.batching.rows import part_of, present_forward, running
 from mindsd.engine import Engine
-from mindsd.errors import ModelError, RequestError
-from mindsd.request import Request
+from mindsd.errors import Cancelled, ModelError, RequestError
+from mindsd.request import Failed, Need, Request
 from mindsd.weights.lora import LoraLayer
 from tests.zoo.cases import CASES
 from tests.zoo.drawing import Asked, body, distance, engine_for, held, plain
@@ -203,7 +202,8 @@ def small() -> tuple[Any, dict[str, Any]]:
     adapters.add("a", "rows")
     adapters.add("b", "tokens")
     held: dict[str, Any] = {}
-    ended: Any = SimpleNamespace(ended=True)
+    ended = Request(lambda own: None, Need())
+    ended.emit(Failed(Cancelled()))
 
     def submit(own: Any) -> Any:
         held.update(a=own[0][0], b=own[1][0])

@@ -1,0 +1,159 @@
+"""Many models on one engine: who gets one, who waits, and what goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from weakref import ref
+
+import pytest
+
+from mindsd.errors import EngineClosed, ModelError, QueueFull, RequestError, UnknownModel
+from mindsd.pipelines.hub import Hub, HubOptions
+from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.shelf import Entry, Shelf
+from tests.zoo.stable_diffusion import stable_diffusion
+
+
+class Loads(Hub):
+    """Loads things that only know whether they were closed, in a moment.
+
+    Attributes:
+        made: each of them, in order.
+        most_open: at any time.
+    """
+
+    def __init__(self, shelf: Shelf, **options: Any) -> None:
+        super().__init__(shelf, HubOptions(device="cpu", **options))
+        self.made: list[Thing] = []
+        self.most_open = 0
+
+    def _load(self, entry: Entry) -> Any:
+        time.sleep(0.02)
+        if entry.id == "broken":
+            raise ModelError("its weights are cut short")
+        self.made.append(Thing(entry))
+        self.most_open = max(self.most_open, sum(not own.closed for own in self.made))
+        return self.made[-1]
+
+
+class Thing:
+    def __init__(self, entry: Entry) -> None:
+        self.entry, self.users, self.idle_since = entry, 0, time.monotonic()
+        self.closed = False
+
+    def close(self) -> None:
+        assert self.users == 0, "closed while it was in use"
+        self.closed = True
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    folder: Path = tmp_path_factory.mktemp("models")
+    for name in ("one", "two", "three", "broken"):
+        (folder / f"{name}.gguf").touch()
+    return Shelf(folder, shipped=False)
+
+
+@pytest.fixture
+def pair(shelf: Shelf) -> Iterator[Loads]:
+    """A hub of two models at a time."""
+    with Loads(shelf, most=2, keep_alive=None) as made:
+        yield made
+
+
+def test_a_model_that_many_ask_for_at_once_is_loaded_once(pair: Loads):
+    with ThreadPoolExecutor(10) as pool:
+        found = list(pool.map(pair.enter, ["one"] * 10))
+    assert len(pair.made) == 1 and set(map(id, found)) == {id(pair.made[0])}
+    assert pair.loaded() == {"one": 10}
+    for own in found:
+        pair.leave(own)
+
+
+def test_the_one_idle_for_longest_makes_room_and_none_that_is_used(pair: Loads):
+    with pair.lease("one"):
+        for id in ("two", "three"):
+            with pair.lease(id):
+                pass
+        assert pair.loaded() == {"one": 1, "three": 0} and pair.most_open == 2
+        with pair.lease("three"), pytest.raises(QueueFull, match="ask one of one, three"):
+            pair.enter("two")
+    assert pair.loaded() == {"one": 0, "three": 0}
+
+
+def test_models_that_take_turns_are_never_there_together_nor_closed_in_use(shelf: Shelf):
+    with Loads(shelf, most=1, keep_alive=0) as hub:
+
+        def use(id: str) -> int:
+            done = 0
+            for _ in range(5):
+                try:
+                    with hub.lease(id) as thing:
+                        time.sleep(0.001)
+                        assert not thing.closed  # pyright: ignore
+                        done += 1
+                except QueueFull:
+                    time.sleep(0.005)
+            return done
+
+        with ThreadPoolExecutor(8) as pool:
+            uses = [pool.submit(use, id) for id in ("one", "two") * 3]
+            sweeps = pool.submit(lambda: [hub.sweep() for _ in range(10)])
+            assert all(own.result() for own in uses) and sweeps.result()
+        assert all(own.users == 0 for own in hub.made)
+    assert all(own.closed for own in hub.made)
+
+
+def test_what_is_idle_for_too_long_goes_and_what_is_used_stays(shelf: Shelf):
+    with Loads(shelf, keep_alive=0) as hub:
+        with hub.lease("one"):
+            hub.leave(hub.enter("two"))
+            assert hub.sweep() == ["two"] and hub.loaded() == {"one": 1}
+        assert hub.sweep() == ["one"] and hub.sweep() == []
+        assert all(own.closed for own in hub.made)
+
+
+def test_a_model_that_cannot_be_loaded_takes_no_place(pair: Loads):
+    for _ in range(3):
+        with pytest.raises(ModelError, match="cut short"):
+            pair.enter("broken")
+    with pytest.raises(UnknownModel, match="did you mean 'three'"):
+        pair.enter("thre")
+    assert pair.loaded() == {}
+
+
+def test_nothing_is_unloaded_that_is_in_use(pair: Loads):
+    with pair.lease("one"), pytest.raises(RequestError, match="in use by 1"):
+        pair.unload("one")
+    assert pair.unload("one") and not pair.unload("one") and pair.made[0].closed
+
+
+def test_what_loads_while_the_hub_is_closed_is_closed_as_well(shelf: Shelf):
+    hub = Loads(shelf)
+    loading = threading.Thread(target=lambda: hub.leave(hub.enter("one")))
+    loading.start()
+    while not hub._loading.locked():
+        time.sleep(0.001)
+    hub.close()
+    loading.join()
+    assert [own.closed for own in hub.made] == [True]
+    with pytest.raises(EngineClosed):
+        hub.enter("one")
+
+
+def test_an_unloaded_model_leaves_no_memory_behind(tmp_path: Path):
+    stable_diffusion().save_pretrained(tmp_path)
+    shelf = Shelf(named={"draws": tmp_path}, shipped=False)
+    with Hub(shelf, HubOptions(device="cpu", dtype="float32")) as hub:
+        with hub.lease("draws") as resident:
+            asked = ImageParameters("a", steps=1, width=64, height=64)
+            resident.text_to_image.submit(asked).result()
+            weights = ref(resident.text_to_image.pipe.unet)
+        del resident
+        assert weights() is not None and hub.unload("draws")
+        assert weights() is None
