@@ -22,7 +22,8 @@ TEXTS, PICTURES = 256, 64  # in flight; a picture waits as the numbers that its 
 
 def load(order: BatchOrder) -> TextGeneration:
     """The order's model."""
-    return TextGeneration.load(order.model, device=order.device, dtype=order.dtype)
+    where = {"device": order.device, "dtype": order.dtype, "layers": order.layers}
+    return TextGeneration.load(order.model, **where)
 
 
 class Completing:

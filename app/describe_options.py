@@ -39,6 +39,7 @@ class DescribeOrder:
     limit: int | None = None
     device: str = "auto"
     dtype: str = "auto"
+    layers: str = "auto"
 
     def __post_init__(self) -> None:
         if self.question is not None and not self.question.strip():

@@ -25,7 +25,8 @@ class Captions(Protocol):
 
 def load(order: DescribeOrder) -> VisionChat:
     """The order's model."""
-    return VisionChat.load(order.model, device=order.device, dtype=order.dtype)
+    where = {"device": order.device, "dtype": order.dtype, "layers": order.layers}
+    return VisionChat.load(order.model, **where)
 
 
 class Describing:

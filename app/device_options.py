@@ -1,4 +1,4 @@
-"""--device and --dtype, which are the same in every command that runs a model."""
+"""--device, --dtype and --layers, which are the same in every command that runs a model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-# torch is not imported for a name; the tests hold these against mindsd.device
+# torch is not imported for a name; the tests hold these against mindsd.device and mindsd.attention
 DEVICES = ("auto", "npu", "cuda", "cpu")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
+LAYERS = ("auto", "off", "w8a8")
 
 
 def _devices() -> list[str]:
@@ -19,7 +20,19 @@ def _dtypes() -> list[str]:
     return list(DTYPES)
 
 
+def _layers() -> list[str]:
+    return list(LAYERS)
+
+
 Device = Annotated[str, typer.Option(help="auto, npu, cuda or cpu.", autocompletion=_devices)]
 Dtype = Annotated[
     str, typer.Option(help="auto, float32, float16 or bfloat16.", autocompletion=_dtypes)
+]
+Layers = Annotated[
+    str,
+    typer.Option(
+        help="auto: an NPU's fused operators beside attention; off: the model's own; "
+        "w8a8: large layers in 8 bits, on an NPU.",
+        autocompletion=_layers,
+    ),
 ]

@@ -46,7 +46,7 @@ def benched(trial: Trial, watch: Watch, interrupt: Interrupt) -> None:
     with Workbench(trial, watch, interrupt) as bench:
         measure = bench.measure(bench.samples[0])
         able = []
-        for way in ways(bench.steps):
+        for way in ways(bench.steps, flow=bench.draw.arguments.flows):
             if (reason := measure.refuses(way)) is None:
                 able.append(way)
             else:

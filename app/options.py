@@ -64,6 +64,7 @@ class Order:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    layers: str = "auto"
     speed: str | None = None
     profile: Path | None = None
     force: bool = False

@@ -3,7 +3,8 @@
 The first is the text of a1111.py. The second is JSON:
 
     {"parameters": {every field of ImageParameters}, "model": "tiny-sd", "device": "cpu",
-     "dtype": "float32", "attention": "auto", "fingerprint": "0123456789abcdef",
+     "dtype": "float32", "attention": "auto", "layers": "auto",
+     "fingerprint": "0123456789abcdef",
      "pictures": {"image": "sha256 of its file"},
      "versions": {"mindsd": "0.1.0", "torch": "2.13.0", "diffusers": "0.42.1"}}
 """
@@ -26,7 +27,7 @@ from .picture_texts import PictureTexts, read_texts
 
 # Lists come back as the tuples, dictionaries as the classes that the fields' types say.
 PARAMETERS = TypeAdapter(ImageParameters)
-PLACES = ("model", "device", "dtype", "attention", "fingerprint")
+PLACES = ("model", "device", "dtype", "attention", "layers", "fingerprint")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Record:
     fingerprint: str = ""
     pictures: Mapping[str, str] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
+    layers: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what has no words in JSON as `str` gives it."""

@@ -31,7 +31,7 @@ def repeat(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
     if "model" not in said:
         found["model"] = _model(file, record)
     if said.get("device", record.device) == record.device:
-        names = ("device", "dtype", "attention")
+        names = ("device", "dtype", "attention", "layers")
         found |= {name: getattr(record, name) for name in names if getattr(record, name)}
     return found | dict(said) | {"repeats": record}
 

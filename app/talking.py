@@ -29,7 +29,8 @@ def load(order: ChatOrder) -> TextGeneration:
     Raises:
         RequestError, ModelError: it is not, or cannot be loaded.
     """
-    text = TextGeneration.load(order.model, device=order.device, dtype=order.dtype)
+    where = {"device": order.device, "dtype": order.dtype, "layers": order.layers}
+    text = TextGeneration.load(order.model, **where)
     if getattr(text.model.tokenizer, "chat_template", None):
         return text
     name = text.model.name

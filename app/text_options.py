@@ -41,6 +41,7 @@ class ChatOrder:
     device: str = "auto"
     dtype: str = "auto"
     images: tuple[Path, ...] = ()
+    layers: str = "auto"
 
     def __post_init__(self) -> None:
         if self.prompt is not None and not self.prompt.strip():
@@ -87,6 +88,7 @@ class BatchOrder:
     seed: int | None = None
     device: str = "auto"
     dtype: str = "auto"
+    layers: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.input.is_file():

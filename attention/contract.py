@@ -114,7 +114,10 @@ class Call:
 
 
 class Backend(Protocol):
-    """One way to compute a call."""
+    """One way to compute a call.
+
+    One that refuses small calls has its own to be tested with: `trials`, as `selftest.calls`.
+    """
 
     @property
     def name(self) -> str: ...

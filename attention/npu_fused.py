@@ -1,8 +1,8 @@
 """What stands beside attention in a model, in the fused operators of Ascend NPUs.
 
-Norms, gated activations, rotary embeddings and, only if asked for, linear layers in 8 bits. A
-module is chosen by what it is, and trusted once both ways gave the same numbers, here. Written from
-the documentation of op-plugin, and not yet run on an NPU.
+Norms, gated activations and rotary embeddings. A module is chosen by what it is, and trusted once
+both ways gave the same numbers, here. Written from the documentation of op-plugin, and not yet run
+on an NPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from mindsd.device import NPU_CHIPS, npu_chip
 from mindsd.wrap import Wrap, wrap
 
 from .npu_gates import geglu, swiglu
-from .npu_linear import quantized
 from .npu_norms import layer, norm
 from .npu_offer import Offer
 from .npu_rotary import rotary
@@ -63,7 +62,7 @@ class Fused:
         self.remove()
 
 
-def fuse(model: nn.Module, devices: Sequence[str] = ("npu",), w8a8: bool = False) -> Fused:
+def fuse(model: nn.Module, devices: Sequence[str] = ("npu",)) -> Fused:
     """Let fused operators answer for the modules of a model that lie on an NPU.
 
     Elsewhere nothing is touched, so a caller need not ask where a model is.
@@ -71,26 +70,22 @@ def fuse(model: nn.Module, devices: Sequence[str] = ("npu",), w8a8: bool = False
     Args:
         model: of transformers or diffusers, in inference.
         devices: kinds of devices that count as one.
-        w8a8: also run large linear layers in 8 bits, which changes results by about a hundredth.
     """
     fused, device = Fused(), next((own.device for own in model.parameters()), None)
     if device is None or device.type not in devices:
         return fused
     large = npu_chip(device.index or 0) in NPU_CHIPS
-    for kind in _kinds(model, large, w8a8):
+    for kind in _kinds(model, large):
         for name, module in model.named_modules():
             if name not in fused.served and (offer := kind(module)) is not None:
                 fused.offer(name, offer)
     return fused
 
 
-def _kinds(model: nn.Module, large: bool, w8a8: bool) -> list[Kind]:
+def _kinds(model: nn.Module, large: bool) -> list[Kind]:
     """Which to look for. A 310P knows fewer; angles are documented within 1, which scaled ones
-    (YaRN) leave; and where linear layers are in 8 bits, joining two of them would pass them by."""
-    kinds: list[Kind] = [norm, layer, geglu] if large else [norm]
+    (YaRN) leave."""
+    if not large:
+        return [norm]
     scales = {getattr(own, "attention_scaling", 1.0) for own in model.modules()}
-    if large and scales == {1.0}:
-        kinds.append(rotary)
-    if large:
-        kinds.append(quantized if w8a8 else swiglu)
-    return kinds
+    return [norm, layer, geglu, swiglu, *([rotary] if scales == {1.0} else [])]

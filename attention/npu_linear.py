@@ -23,12 +23,19 @@ def quantized(module: Any) -> Offer | None:
     """For a plain linear layer that is large enough. The weights stay, for the day it is undone."""
     if type(module) is not nn.Linear or changed(module) or module.weight.dtype not in DTYPES:
         return None
-    sides = module.weight.shape
-    if min(sides) < LEAST or max(sides) > MOST:
+    if misfit(module) is not None:
         return None
     layer = _Quantized(module)
-    trials = side_by_side(module, layer, 1.0, width=sides[1], like=module.weight)
+    trials = side_by_side(module, layer, 1.0, width=module.in_features, like=module.weight)
     return Offer("npu_quant_matmul", module, layer, trials, TOLERANCE)
+
+
+def misfit(module: nn.Linear) -> str | None:
+    """Why a layer's size is none for 8 bits, or None."""
+    sides = tuple(module.weight.shape)
+    if min(sides) < LEAST or max(sides) > MOST:
+        return f"has a side under {LEAST} or over {MOST}"
+    return None
 
 
 class _Quantized:

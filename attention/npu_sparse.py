@@ -58,6 +58,18 @@ def cannot_skip(
     q: Tensor, k: Tensor, v: Tensor, computed: Tensor, block: tuple[int, int]
 ) -> str | None:
     """Why `attend_blocks` cannot answer, or None."""
+    if (reason := cannot_attend(q, k, v)) is not None:
+        return reason
+    if block[0] < 1 or block[1] < 1 or block[1] % STEP:
+        return f"a block has a multiple of {STEP} keys, got {block}"
+    full = (*q.shape[:2], -(-q.shape[2] // block[0]), -(-k.shape[2] // block[1]))
+    if computed.dtype != torch.bool or tuple(computed.shape) != full:
+        return f"what is computed must be bool {full}, got {computed.dtype} {tuple(computed.shape)}"
+    return None
+
+
+def cannot_attend(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+    """Why the operator is not documented for these tensors, whatever is left out."""
     if (chip := npu_chip(q.device.index or 0)) not in CHIPS:
         return f"a {chip} has no operator for it"
     if q.dtype not in (torch.float16, torch.bfloat16) or not q.dtype == k.dtype == v.dtype:
@@ -66,9 +78,4 @@ def cannot_skip(
         return f"head_dim must be one of 64, 128; got q {tuple(q.shape)}, k {tuple(k.shape)}"
     if q.shape[1] % k.shape[1] or q.shape[0] != k.shape[0]:
         return f"query heads must be a multiple of key heads, got {q.shape[1]}, {k.shape[1]}"
-    if block[0] < 1 or block[1] < 1 or block[1] % STEP:
-        return f"a block has a multiple of {STEP} keys, got {block}"
-    full = (*q.shape[:2], -(-q.shape[2] // block[0]), -(-k.shape[2] // block[1]))
-    if computed.dtype != torch.bool or tuple(computed.shape) != full:
-        return f"what is computed must be bool {full}, got {computed.dtype} {tuple(computed.shape)}"
     return None

@@ -112,16 +112,16 @@ def as_one() -> Iterator[None]:
     """All rows of a call skip until the same step: the one that their mean error asks for."""
     rows_decide = Outputs._choose_next
 
-    def batch_decides(self: Outputs, cells: Mapping[int, OutputCell], clean: Any) -> None:
+    def batch_decides(self: Outputs, cells: Mapping[int, OutputCell], values: Any) -> None:
         before = {place: cell.curvature for place, cell in cells.items()}
-        rows_decide(self, cells, clean)
+        rows_decide(self, cells, values)
         now = [cell.curvature for cell in cells.values() if cell.curvature is not None]
         known = [curvature for curvature in before.values() if curvature is not None]
         if not now or not known:
             return
-        anchor = next(iter(cells.values())).clean
+        anchor = next(iter(cells.values())).value
         assert anchor is not None
-        gap = abs(self.position.noise.log_snr - anchor.at)
+        gap = abs(self._at - anchor.at)
         due = self._due(gap, max(statistics.mean(now), statistics.mean(known)))
         for cell in cells.values():
             cell.due = due

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mindsd.errors import RequestError
 from mindsd.stepcache.plan import StepCache
+from mindsd.stepcache.speeds import DIFFUSIONS
 from mindsd.tokenmerge.plan import TokenMerge
 
 
@@ -43,6 +44,11 @@ class Acceleration:
         """Whether nothing is left out."""
         return self == PLAIN
 
+    def settled(self, *, flow: bool) -> Acceleration:
+        """With the plan that a speed means for a flow, or for another kind of model."""
+        cache = self.step_cache
+        return self if cache is None else replace(self, step_cache=cache.settled(flow=flow))
+
     def as_json(self) -> dict[str, str | float]:
         """The fields that differ from plain, as texts and numbers."""
         told: dict[str, str | float] = {}
@@ -73,15 +79,9 @@ class Acceleration:
 
 PLAIN = Acceleration()
 FIELDS = ("step_cache", "token_merge", "guidance_until")
-# What a speed by name means, until a profile tuned for the model says better: 13, 10 and 7 of 24
-# steps, the best plans for tiny-sd (stepcache/calibration.py). The step masks that cache-dit
-# publishes for large models look alike: dense where the picture is decided, sparse later.
-SPEEDS = {
-    "lossless": PLAIN,
-    "quality": Acceleration(StepCache.parse("plan:111111-1-1-1--1--1--1-1")),
-    "balanced": Acceleration(StepCache.parse("plan:11-11-1-1--1---1----1--1")),
-    "fast": Acceleration(StepCache.parse("plan:11-1--1---1------1-----1")),
-}
+# What a speed by name means, until a profile tuned for the model says better: a plan
+# that is known once the model's kind is (`settled`).
+SPEEDS = {"lossless": PLAIN} | {name: Acceleration(StepCache(speed=name)) for name in DIFFUSIONS}
 
 
 def speed_named(name: str | None) -> Acceleration:
@@ -93,3 +93,11 @@ def speed_named(name: str | None) -> Acceleration:
     if name is None or name not in SPEEDS:
         raise RequestError(f"unknown speed {name!r}; choose {', '.join(SPEEDS)}")
     return SPEEDS[name]
+
+
+def name_of(acceleration: Acceleration) -> str | None:
+    """The speed that an acceleration is, settled or not; None for one of its own."""
+    for name, own in SPEEDS.items():
+        if acceleration in (own, own.settled(flow=False), own.settled(flow=True)):
+            return name
+    return None

@@ -135,6 +135,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return known or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
+def free_cached() -> None:
+    """Give the driver back what torch's allocators of accelerators hold and nobody uses."""
+    for kind in ("cuda", "npu"):
+        runtime = getattr(torch, kind, None)  # torch.npu is there where torch_npu was imported
+        if runtime is not None and runtime.is_available():
+            runtime.empty_cache()
+
+
 @lru_cache(maxsize=1)
 def cpu_facts() -> tuple[str, tuple[str, ...]]:
     """The processor's name and those of its instruction sets that decide what is fast."""

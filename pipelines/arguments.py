@@ -18,6 +18,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.scheduler_choice import SchedulerChoice
+from mindsd.stepcache.course import flows
 from mindsd.weights.defaults import CallDefaults
 
 OPEN = CallDefaults()
@@ -60,14 +61,22 @@ class Arguments:
         self.accepted = inspect.signature(type(pipe).__call__).parameters
 
     def filled(self, parameters: ImageParameters) -> ImageParameters:
-        """The model folder's own choices where the parameters say nothing."""
+        """The model folder's own choices where the parameters say nothing, and a speed's plan."""
         chosen = {
             name: getattr(self.defaults, name)
             for name in ("steps", "guidance")
             if getattr(parameters, name) is None
         }
         own = {k: v for k, v in self.defaults.options.items() if k in self.accepted}
-        return replace(parameters, **chosen, options={**own, **parameters.options})
+        less = parameters.acceleration.settled(flow=self.flows)
+        options = {**own, **parameters.options}
+        return replace(parameters, **chosen, options=options, acceleration=less)
+
+    @property
+    def flows(self) -> bool:
+        """Whether the model is a rectified flow."""
+        scheduler = getattr(self.pipe, "scheduler", None)
+        return scheduler is not None and flows(scheduler)
 
     def of(self, parameters: ImageParameters) -> dict[str, Any]:
         """Arguments for the pipeline's call; what was left open stays the pipeline's choice.

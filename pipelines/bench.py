@@ -8,14 +8,15 @@ from mindsd.pipelines.way import Way
 from mindsd.stepcache.plan import Kind
 
 
-def ways(steps: int) -> list[Way]:
+def ways(steps: int, *, flow: bool = False) -> list[Way]:
     """Plain first; of each knob the middle value; at last as few steps as each speed computes.
 
     Args:
         steps: that a plain image takes.
+        flow: whether the model is a rectified flow.
     """
     singles = [knob.turned(PLAIN, knob.values[len(knob.values) // 2]) for knob in KNOBS]
-    caches = (own.step_cache for own in SPEEDS.values())
+    caches = (own.settled(flow=flow).step_cache for own in SPEEDS.values())
     kinds = (cache.fixed(steps) or [] for cache in caches if cache is not None)
     fewer = [Way(steps=computed.count(Kind.WHOLE)) for computed in kinds]
     every = [Way(), *map(Way, SPEEDS.values()), *map(Way, singles), *fewer]

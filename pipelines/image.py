@@ -85,7 +85,7 @@ class ImagePipeline:
         """The parameters with what they leave open filled in, where the model says it.
 
         Steps, guidance and options are the model folder's; the size is the picture's, else the
-        model's own.
+        model's own; a speed is the plan for this kind of model.
 
         Raises:
             RequestError: the size is not one that the model can draw.

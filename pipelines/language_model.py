@@ -79,7 +79,7 @@ class LanguageModel:
 
     def __post_init__(self) -> None:
         self.cache = self.cache.on(self.device)
-        check_layers(self.layers, self.device.torch, self.model.dtype)
+        check_layers(self.layers, self.device.kind, self.model.dtype)
         self.shared = SharedEngine(self.name, Engine, self._open, self._shut)
 
     @cached_property

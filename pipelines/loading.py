@@ -43,7 +43,9 @@ def load_model(
         model: "tiny-sd", a folder, or a diffusers pipeline already in memory (used as it is).
         device: "auto", "npu", "cuda" or "cpu".
         dtype: "auto" (what this device runs fast), "float32", "float16" or "bfloat16".
-        attention: "auto" (ours where it outdoes torch's) or "off" (always diffusers' own).
+        attention: "auto" (ours where it outdoes torch's), "off" (always diffusers' own), or on an
+            NPU "sparse:0.5" (half of the keys of long sequences, lossy), "mindiesd" or
+            "flash-attn-npu" (first, where installed).
         layers: beside attention, "auto" (an NPU's fused operators), "off" (diffusers' own) or
             "w8a8" (as "auto", with the denoiser's large linear layers in 8 bits).
 

@@ -8,11 +8,12 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from mindsd.aside import aside
+from mindsd.attention.chosen import check_attention, registry_of
 from mindsd.attention.for_diffusers import Attached, attach
 from mindsd.attention.layers import check_layers
+from mindsd.attention.npu_elsewhere import keep_off
 from mindsd.attention.npu_fused import Fused, fuse
 from mindsd.attention.npu_w8a8 import quantize
-from mindsd.attention.registry import default_registry
 from mindsd.batching.image_adapters import ImageAdapters
 from mindsd.device import Device
 from mindsd.engine import Engine, Limits
@@ -35,7 +36,6 @@ from mindsd.weights.defaults import CallDefaults
 from mindsd.wrap import Wrap
 
 MEMORY_SHARE = 0.8  # of what is free when the model gets its engine
-ATTENTION = ("auto", "off")
 
 
 @dataclass(eq=False)
@@ -50,7 +50,8 @@ class LoadedModel:
         name: what people call it.
         pipe: the diffusers pipeline; requests use copies of it and share its weights.
         device: where it lives.
-        attention: "auto" puts our attention on it where that outdoes torch's, "off" never.
+        attention: "auto" puts our attention on it where that outdoes torch's, "off" never; others
+            as attention/chosen.py says.
         layers: what runs beside attention, as attention/layers.py says it.
         defaults: its folder's own choices where a request says nothing.
         attached: our attention, while it is on.
@@ -77,10 +78,8 @@ class LoadedModel:
     _upcast: Any = None  # the autoencoder in float32, for pipelines that move it there and back
 
     def __post_init__(self) -> None:
-        if self.attention not in ATTENTION:
-            choices = ", ".join(ATTENTION)
-            raise RequestError(f"unknown attention {self.attention!r}; choose {choices}")
-        check_layers(self.layers, self.device.torch, self.pipe.dtype)
+        check_attention(self.attention, self.device.kind)
+        check_layers(self.layers, self.device.kind, self.pipe.dtype)
         self.loras = ImageAdapters(self.pipe)
         self.shared = SharedEngine(self.name, self._own_engine, self._open, self._close)
 
@@ -105,11 +104,14 @@ class LoadedModel:
             )
         if is_accelerated(self.pipe):
             raise RequestError(f"{self.name} is under accelerate(); leave that first")
+        if self.layers == "w8a8":  # first: it may refuse, and what is fused looks at it
+            denoisers = find_denoisers(self.pipe.components)
+            self.quantized = {name: quantize(own) for name, own in denoisers.items()}
         self._upcast = upcast_copy(self.pipe)
         self.loras = ImageAdapters(self.pipe)  # those that were closed stay closed
+        for own in modules(self.pipe.components).values():
+            self._wraps += keep_off(own)
         steppers = find_denoisers(self.pipe.components)
-        if self.layers == "w8a8":  # first: it may refuse, and what is fused looks at it
-            self.quantized = {name: quantize(own) for name, own in steppers.items()}
         for name, module in steppers.items():
             self.denoisers[name] = Denoiser(module)
         self._wraps += open_modules(self.pipe.components)
@@ -137,8 +139,9 @@ class LoadedModel:
         self.denoisers.clear()
 
     def _attach(self) -> Attached | None:
-        if self.attention == "off":
+        registry, device = registry_of(self.attention), self.device.torch
+        if registry is None:
             return None
-        registry, device = default_registry(), self.device.torch
         dtype = next(next(iter(modules(self.pipe.components).values())).parameters()).dtype
-        return attach(self.pipe, registry) if registry.outdoes_torch(device, dtype) else None
+        wanted = self.attention != "auto" or registry.outdoes_torch(device, dtype)
+        return attach(self.pipe, registry) if wanted else None

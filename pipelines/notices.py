@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from transformers import CLIPTokenizer
 
-from mindsd.config import PLAIN, SPEEDS
 from mindsd.pipelines.arguments import Arguments
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.prompt_family import find_family
@@ -21,7 +20,6 @@ def notices(arguments: Arguments, parameters: ImageParameters) -> list[str]:
     cache = parameters.acceleration.step_cache
     if cache is not None and steps < cache.least:
         found.append(f"nothing is cached between fewer than {cache.least} steps")
-    found += another_kind(arguments, parameters)
     reason = why_solo(pipe, parameters.options)
     if reason is not None:
         found.append(f"it is drawn alone, not batched with other requests: {reason}")
@@ -43,20 +41,6 @@ def unread_negative(arguments: Arguments, parameters: ImageParameters) -> list[s
     if scale is None or arguments.guides(scale):
         return []
     return [f"the negative prompt is not read at guidance {scale:g}; it takes {way}"]
-
-
-def another_kind(arguments: Arguments, parameters: ImageParameters) -> list[str]:
-    """The speeds' plans were calibrated on a model that predicts noise; the way of a flow is nearly
-    straight, and wants its whole steps elsewhere: on tiny-dit `fast` tears the picture."""
-    scheduler = getattr(arguments.pipe, "scheduler", None)
-    flows = "Flow" in type(scheduler).__name__
-    named = [name for name, own in SPEEDS.items() if own == parameters.acceleration != PLAIN]
-    if not flows or not named:
-        return []
-    return [
-        f"speed {named[0]} was calibrated on another kind of model than {arguments.name}, a flow: "
-        "fewer steps or step cache skip:3 may come nearer; mindsd tune finds this model's own"
-    ]
 
 
 def too_long(arguments: Arguments, parameters: ImageParameters) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mindsd.config import PLAIN, Acceleration
+from mindsd.config import PLAIN, SPEEDS, Acceleration
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Way:
 
     def __str__(self) -> str:
         """In the words of `mindsd generate`: its flags, or plain."""
-        flags = [
-            f"--{name.replace('_', '-')} {value}"
-            for name, value in self.acceleration.as_json().items()
-        ]
+        named = (name for name, own in SPEEDS.items() if own == self.acceleration != PLAIN)
+        speed = next(named, None)
+        told = self.acceleration.as_json() if speed is None else {"speed": speed}
+        flags = [f"--{name.replace('_', '-')} {value}" for name, value in told.items()]
         if self.steps is not None:
             flags.append(f"--steps {self.steps}")
         return " ".join(flags) or "plain"

@@ -13,7 +13,7 @@ from rich.console import Console
 from mindsd.errors import RequestError
 
 from ..completions import language_models
-from ..device_options import Device, Dtype
+from ..device_options import Device, Dtype, Layers
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
 from ..text_options import SEES, TALKS, ChatOrder
@@ -59,6 +59,7 @@ def chat(
     seed: Annotated[Whole, typer.Option(help="Makes answers repeatable. (default: any)")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    layers: Layers = "auto",
 ) -> None:
     """Talk with a language model; with a PROMPT or piped text, print one answer.
 
@@ -76,6 +77,7 @@ def chat(
         device,
         dtype,
         images,
+        layers,
     )
     raise typer.Exit(_run(order))
 

@@ -12,7 +12,7 @@ from ..batch import Batch
 from ..batch_progress import BatchLines, BatchTally, choose_batch_progress
 from ..batch_run import run_batch
 from ..completions import language_models
-from ..device_options import Device, Dtype
+from ..device_options import Device, Dtype, Layers
 from ..interrupt import Interrupt
 from ..libraries import heavy_imports
 from ..prompt_lines import ANSWERS, PromptLines
@@ -62,6 +62,7 @@ def complete(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    layers: Layers = "auto",
 ) -> None:
     """Answer each line of a file: {"prompt": "..."}, {"messages": [...]} or a text as JSON.
 
@@ -81,7 +82,7 @@ def complete(
         "stop": stop or None,
     }
     defaults = {name: value for name, value in said.items() if value is not None}
-    order = BatchOrder(input, output, model, defaults, seed, device, dtype)
+    order = BatchOrder(input, output, model, defaults, seed, device, dtype, layers)
     with choose_batch_progress() as progress, AnswerFile(output, ANSWERS) as answers:
         raise typer.Exit(_run(order, answers, progress))
 

@@ -14,7 +14,7 @@ from ..batch_run import run_batch
 from ..caption_lines import CaptionLines
 from ..completions import vision_models
 from ..describe_options import DescribeOrder
-from ..device_options import Device, Dtype
+from ..device_options import Device, Dtype, Layers
 from ..interrupt import Interrupt
 from ..libraries import heavy_imports
 from ..picture_files import CAPTIONS, without_caption
@@ -55,6 +55,7 @@ def describe(
     limit: Annotated[Whole, typer.Option(help="At most so many pictures now.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    layers: Layers = "auto",
 ) -> None:
     """Describe pictures, or answer a question about each, many in one batch.
 
@@ -65,7 +66,8 @@ def describe(
     """
     sampling = {} if max_tokens is None else {"max_tokens": max_tokens}
     given = tuple(pictures or ())
-    order = DescribeOrder(given, output, model, question, sampling, limit, device, dtype)
+    where = device, dtype, layers
+    order = DescribeOrder(given, output, model, question, sampling, limit, *where)
     with choose_batch_progress() as progress:
         into = CaptionLines(progress) if output is None else AnswerFile(output, CAPTIONS)
         with into as captions:

@@ -17,6 +17,7 @@ from ..libraries import heavy_imports
 
 if TYPE_CHECKING:
     from ..attention_cases import Answer
+    from ..layer_cases import Beside
     from ..machine import Machine, Seen
 
 GIB = 2**30
@@ -38,13 +39,16 @@ def doctor(
     with Console(stderr=True).status("looking at this machine"):
         with heavy_imports():
             from ..attention_cases import explain
+            from ..layer_cases import explain_layers
             from ..machine import look
             from ..page_cases import explain_pages
         machine = look()
         answers = explain(machine.kinds) + explain_pages(machine.kinds)
+        beside = explain_layers(machine.kinds)
     runs = None if model is None else _how_it_runs(model)
     if as_json:
         found = asdict(machine) | {"attention": [asdict(answer) for answer in answers]}
+        found["layers"] = [asdict(row) for row in beside]
         print(json.dumps(found | ({} if runs is None else {"runs": runs})))
         return
     console = Console(highlight=False, markup=False)
@@ -55,6 +59,9 @@ def doctor(
     console.print(_answer_table(answers))
     console.print("\nPassed over, and why", style="bold")
     console.print(_refusal_table(answers))
+    if beside:
+        console.print("\nBeside attention: what answers for layers", style="bold")
+        console.print(_layer_table(beside))
 
 
 def _how_it_runs(model: str) -> str:
@@ -120,6 +127,14 @@ def _refusal_table(answers: list[Answer]) -> Table:
         ]
         which = "all" if len(cases) == len(asked) else ", ".join(cases)
         table.add_row(backend, device, reason, which)
+    return table
+
+
+def _layer_table(rows: list[Beside]) -> Table:
+    table = Table("operator", "on", "with", "answers", box=None, pad_edge=False)
+    for row in rows:
+        answers = "yes" if row.answers else f"no: {row.why}"
+        table.add_row(row.operator, row.device, f"--layers {row.layers}", answers)
     return table
 
 

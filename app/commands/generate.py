@@ -10,8 +10,27 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..completions import image_models, samplers, speeds
-from ..device_options import Device, Dtype
+from ..device_options import Device, Dtype, Layers
+from ..image_options import (
+    Guidance,
+    GuidanceUntil,
+    Image,
+    Json,
+    Loras,
+    Mask,
+    Model,
+    Negative,
+    Output,
+    Quiet,
+    Scheduler,
+    Size,
+    Speed,
+    StepCache,
+    Steps,
+    Strength,
+    TokenMerge,
+    Weighted,
+)
 from ..interrupt import EXIT_CODE, Interrupt
 from ..json_lines import JsonLines
 from ..libraries import heavy_imports
@@ -45,37 +64,19 @@ def generate(
             "--from", metavar="FILE", help="Draw this picture again; what else is said overrides."
         ),
     ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "-m", "--model", help="Embedded model or diffusers folder.", autocompletion=image_models
-        ),
-    ] = "tiny-sd",
-    negative_prompt: Annotated[
-        Text, typer.Option("--negative", help="What to stay away from.")
-    ] = None,
-    steps: Annotated[Whole, typer.Option(help="Denoising steps. (default: the model's)")] = None,
-    guidance: Annotated[Real, typer.Option(help="Guidance scale. (default: the model's)")] = None,
+    model: Model = "tiny-sd",
+    negative_prompt: Negative = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     seed: Annotated[
         Whole, typer.Option(help="Of the first image; the others count up. (default: any)")
     ] = None,
-    size: Annotated[
-        Text, typer.Option(metavar="WxH", help="Pixels. (default: the model's)")
-    ] = None,
-    scheduler: Annotated[
-        Text,
-        typer.Option(
-            help='As in "Euler a", "DPM++ 2M Karras" or DDIMScheduler.', autocompletion=samplers
-        ),
-    ] = None,
-    image: Annotated[File, typer.Option(help="Picture to draw anew.")] = None,
-    mask: Annotated[File, typer.Option(help="Draw --image anew only where this is white.")] = None,
-    strength: Annotated[
-        Real, typer.Option(help="How much of --image is drawn anew, up to 1.")
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path(
-        "out"
-    ),
+    size: Size = None,
+    scheduler: Scheduler = None,
+    image: Image = None,
+    mask: Mask = None,
+    strength: Strength = None,
+    output: Output = Path("out"),
     format: Annotated[str, typer.Option(metavar="png|jpeg|webp", help="Of the files.")] = "png",
     quality: Annotated[
         Whole, typer.Option(help="Of jpeg and webp, 1 to 100. (default: 95)")
@@ -85,50 +86,29 @@ def generate(
     ] = True,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    layers: Layers = "auto",
     attention: Annotated[
-        str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
-    ] = "auto",
-    speed: Annotated[
-        Text,
+        str,
         typer.Option(
-            help="lossless, quality, balanced or fast: how much may be left out.",
-            autocompletion=speeds,
+            help="auto; off: diffusers' own; on an NPU sparse:0.5 or a package (docs/npu.md)."
         ),
-    ] = None,
+    ] = "auto",
+    speed: Speed = None,
     profile: Annotated[File, typer.Option(help="What mindsd tune wrote for the model.")] = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Use the --profile, or draw the --from, of another model."),
     ] = False,
-    step_cache: Annotated[
-        Text,
-        typer.Option(
-            metavar="PLAN", help="skip:2, tolerance:0.01, interval:2, adaptive:0.1, plan:1-01..."
-        ),
-    ] = None,
-    token_merge: Annotated[
-        Text, typer.Option(metavar="SHARE", help="Of the tokens, up to 0.75; or downsample.")
-    ] = None,
-    guidance_until: Annotated[
-        Real, typer.Option(metavar="SHARE", help="Of the steps that guidance lasts.")
-    ] = None,
-    loras: Annotated[
-        File, typer.Option(metavar="FOLDER", help="Of files, for <lora:name:0.8> in prompts.")
-    ] = None,
-    weighted: Annotated[
-        bool | None,
-        typer.Option(
-            "--weighted/--not-weighted",
-            help="Whether (word:1.2) and [word] weigh. (default: where there are some)",
-        ),
-    ] = None,
+    step_cache: StepCache = None,
+    token_merge: TokenMerge = None,
+    guidance_until: GuidanceUntil = None,
+    loras: Loras = None,
+    weighted: Weighted = None,
     preview_every: Annotated[
         int, typer.Option(metavar="K", help="Save a rough picture every K steps.")
     ] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per line, for machines.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print the paths only.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw every prompt and write the images as files that say how they were made.
 
@@ -154,6 +134,7 @@ def generate(
             device=device,
             dtype=dtype,
             attention=attention,
+            layers=layers,
             speed=speed,
             profile=profile,
             force=force,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..device_options import Device, Dtype
+from ..device_options import Device, Dtype, Layers
 from ..libraries import heavy_imports
 
 Names = list[str] | None
@@ -65,6 +65,7 @@ def serve(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    layers: Layers = "auto",
     json_logs: Annotated[
         bool | None,
         typer.Option("--json-logs/--plain-logs", help="Of stderr. (default: plain on a terminal)"),
@@ -92,7 +93,11 @@ def serve(
             tuple(model or ()),
             tuple(preload or ()),
             HubOptions(
-                device, dtype, keep_alive=keep_alive if keep_alive >= 0 else None, most=most_models
+                device,
+                dtype,
+                layers=layers,
+                keep_alive=keep_alive if keep_alive >= 0 else None,
+                most=most_models,
             ),
             ServiceLimits(max_requests, request_timeout or None),
             GuardOptions(api_key, tuple(allowed_host or ()), tuple(allow_origin or ())),

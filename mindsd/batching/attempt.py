@@ -10,13 +10,11 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 
-import torch
-
 from mindsd.batching import proof, stack
 from mindsd.batching.call import Batchable, Call
 from mindsd.batching.coroutine import Outcome
 from mindsd.batching.counts import Counts
-from mindsd.device import is_out_of_memory
+from mindsd.device import free_cached, is_out_of_memory
 from mindsd.errors import OutOfMemory
 
 
@@ -44,8 +42,8 @@ def attempt(calls: list[Call], counts: Counts) -> list[Outcome]:
             return [Outcome(error=_explain(error, calls[0]))]
         size, ran_out = len(calls) // 2, is_out_of_memory(error)
     # Outside the handlers: the failed forward's frames, and the memory they hold, are gone here.
-    if ran_out and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if ran_out:
+        free_cached()
     capped = sum(call.rows for call in calls[:size])
     if ran_out:
         counts.splits += 1

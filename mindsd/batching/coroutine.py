@@ -26,6 +26,8 @@ from mindsd.errors import Cancelled, OutOfMemory, RequestError
 from mindsd.request import Done, Failed, Request
 from mindsd.wrap import Wrap, wrap, wraps_of
 
+AUTOCAST = ("cpu", "cuda", "privateuseone")  # the last is what torch calls torch_npu's
+
 
 def make_batchable(owner: object, method: str, kind: str, name: str = "module") -> Wrap:
     """Let every engine run `owner.method` for many requests at once.
@@ -144,7 +146,7 @@ class _Body(greenlet):
 
 
 def _in_autocast() -> bool:
-    return any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda"))
+    return any(torch.is_autocast_enabled(kind) for kind in AUTOCAST)
 
 
 def _tell(request: Request) -> Done | Failed:

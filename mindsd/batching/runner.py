@@ -22,7 +22,7 @@ from mindsd.batching.coroutine import Outcome
 from mindsd.batching.counts import TokenCounts
 from mindsd.batching.sequence import Sequence
 from mindsd.batching.tokens import Budget, Cap, next_batch
-from mindsd.device import is_out_of_memory
+from mindsd.device import free_cached, is_out_of_memory
 from mindsd.errors import OutOfMemory, RequestError
 from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.step import Step, stepping
@@ -160,8 +160,7 @@ class TokenRunner:
             return advance(chunks, logits, self.draw, self.counts)
         # Outside the handler: the failed forward's frames, and the memory they hold, are gone here.
         if ran_out:
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_cached()
             self._cap.failed(sum(chunk.length for chunk in chunks))
             if all(chunk.length == 1 or chunk.divisible for chunk in chunks):
                 return {}  # they are asked for again, in smaller forwards

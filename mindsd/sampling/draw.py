@@ -164,6 +164,8 @@ def _forbid(scores: torch.Tensor, rows: Sequence[Row]) -> None:
 
 def _sample(scores: torch.Tensor, rows: Sequence[Row]) -> list[int]:
     """One token for each row with a temperature; the highest score of each is 0."""
+    if scores.device.type == "npu":  # no float64 there, and float32 would draw other tokens
+        scores = scores.cpu()
     device, vocabulary = scores.device, scores.shape[-1]
     coldness = torch.tensor([max(row.sampling.temperature, COLDEST) for row in rows], device=device)
     scores = scores.div_(coldness[:, None])  # with the highest at 0 it cannot overflow to +inf

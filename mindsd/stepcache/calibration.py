@@ -1,10 +1,9 @@
 """Which steps to compute: the best plan for every count of them, from plain runs alone.
 
 A plain run shows what every forecast would have been, and how far off. What a wrong forecast does
-to the picture is its relative error times the share 1 - exp(-distance) of the clean latents that
-the solver takes from it; errors of forecasts in a row add up, those of different runs add as
-squares. The plan with the least sum is found by dynamic programming over the last two computed
-steps:
+to the picture is its relative error times the share that the solver takes from it (course.py);
+errors of forecasts in a row add up, those of different runs add as squares. The plan with the least
+sum is found by dynamic programming over the last two computed steps:
 
     step      p ... a . . . b      forecasts between a and b follow the slope from p to a:
                                    cost[n, a, b] = min over p (cost[n - 1, p, a] + run[p, a, b])
@@ -20,12 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mindsd.stepcache.course import Course
 from mindsd.stepcache.forecast import Anchor
 from mindsd.stepcache.plan import Kind, StepCache
-from mindsd.stepcache.schedule import Noise, first_index, noises, prediction_of
+from mindsd.stepcache.schedule import Noise, first_index, noises
 from mindsd.wrap import wrap
 
-FARTHEST = 8  # steps between two that are computed
+FARTHEST = 12  # steps between two that are computed
 
 
 class Calibration:
@@ -33,13 +33,14 @@ class Calibration:
 
     Attributes:
         noises: of the steps, from the first on.
-        clean: the clean latents that the outputs stood for, [images, ...] at each step.
+        values: what of the outputs would be forecast, [images, ...] at each step.
     """
 
     def __init__(self, scheduler: Any):
         self.scheduler = scheduler
         self.noises: list[Noise] = []
-        self.clean: list[list[Tensor]] = []
+        self.values: list[list[Tensor]] = []
+        self._course = Course.of(scheduler)
         self._calls = 0
 
     def __enter__(self) -> Calibration:
@@ -55,9 +56,9 @@ class Calibration:
 
     def plans(self) -> dict[int, StepCache]:
         """The best plan for every count of computed steps."""
-        steps = len(self.clean)
-        clean = [torch.cat(parts) for parts in self.clean]
-        masks = best_masks(clean, self.noises)
+        steps = len(self.values)
+        values = [torch.cat(parts) for parts in self.values]
+        masks = best_masks(values, self.noises, self._course)
         return {
             count: StepCache(
                 mask=tuple(Kind.WHOLE if step in mask else Kind.SKIPPED for step in range(steps)),
@@ -83,26 +84,27 @@ class Calibration:
         step, stage = divmod(self._calls, order)
         self._calls += 1
         if stage == 0:
-            if step == len(self.clean):
-                self.clean.append([])
+            if step == len(self.values):
+                self.values.append([])
             scale = getattr(self.scheduler, "scale_model_input", None)  # flows have none
             latents = sample if scale is None else scale(sample, timestep)
-            clean = self.noises[step].clean(
-                prediction_of(self.scheduler), latents.float(), output.float()
-            )
-            self.clean[step].append(clean.cpu())
+            value = self._course.value(self.noises[step], latents.float(), output.float())
+            self.values[step].append(value.cpu())
         return original(*args, **kwargs)
 
 
-def best_masks(clean: list[Tensor], along: list[Noise]) -> dict[int, frozenset[int]]:
+def best_masks(
+    values: list[Tensor], along: list[Noise], course: Course
+) -> dict[int, frozenset[int]]:
     """The steps to compute, for every count of them that is possible.
 
     Args:
-        clean: predicted clean latents [images, ...] at each step of a plain run.
+        values: that are forecast, [images, ...] at each step of a plain run.
         along: the noise at each step.
+        course: how the values go on.
     """
-    last = len(clean) - 1
-    runs = _Runs(clean, along)
+    last = len(values) - 1
+    runs = _Runs(values, along, course)
     # The least cost of computing n steps of which p and a are the last, and those before p.
     costs: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {(-1, 0): (0.0, (0,))}
     best: dict[int, frozenset[int]] = {}
@@ -123,11 +125,11 @@ def best_masks(clean: list[Tensor], along: list[Noise]) -> dict[int, frozenset[i
 class _Runs:
     """What forecasts in a row cost."""
 
-    def __init__(self, clean: list[Tensor], along: list[Noise]):
-        self._clean, self._at = clean, [noise.log_snr for noise in along]
-        ends = zip(self._at, [*self._at[1:], math.inf], strict=True)
-        self._shares = [-math.expm1(-abs(there - here)) for here, there in ends]
-        self._sizes = [_mean(values) for values in clean]
+    def __init__(self, values: list[Tensor], along: list[Noise], course: Course):
+        self._values, self._at = values, [course.at(noise) for noise in along]
+        ends = zip(along, [*along[1:], None], strict=True)
+        self._shares = [course.share(here, there) for here, there in ends]
+        self._sizes = [_mean(own) for own in values]
         self._errors: dict[tuple[int, int, int], float] = {}
 
     def cost(self, before: int, anchor: int, after: int) -> float:
@@ -137,11 +139,11 @@ class _Runs:
     def _error(self, before: int, anchor: int, step: int) -> float:
         key = (before, anchor, step)
         if key not in self._errors:
-            last = Anchor(self._clean[anchor], self._at[anchor])
+            last = Anchor(self._values[anchor], self._at[anchor])
             if before >= 0:
-                first = Anchor(self._clean[before], self._at[before])
+                first = Anchor(self._values[before], self._at[before])
                 last = first.next(last.value, last.at)
-            off = _mean(self._clean[step] - last.forecast(self._at[step])) / self._sizes[step]
+            off = _mean(self._values[step] - last.forecast(self._at[step])) / self._sizes[step]
             self._errors[key] = float(off.mean()) * self._shares[step]
         return self._errors[key]
 

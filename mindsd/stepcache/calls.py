@@ -156,7 +156,7 @@ class _Rows:
         if self.trajectory.acceleration.guidance_until == 1:
             return
         differences, before = self.trajectory.differences, self._before()
-        noise_change = self.position.noise.noise_change(self.trajectory.prediction)
+        noise_change = self.position.noise.noise_change(self.trajectory.course.prediction)
         conditional = Form.of(before, self.call.rows)[1] if before is not None else values
         for place, twin in self.twins.items():
             key = self._key(place)

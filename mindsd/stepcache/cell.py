@@ -73,13 +73,13 @@ class OutputCell:
     Attributes:
         key: shapes and constants of the call that made it; another key starts afresh.
         form: how the denoiser gave it.
-        clean: the clean latents that its outputs stand for, float32.
+        value: what of its outputs is forecast (course.py), float32.
         curvature, due: with a tolerance, how far off the last forecast was for what the distances
             contribute, and the step that is computed at the latest.
     """
 
     key: Any
     form: Form | None = None
-    clean: Anchor | None = None
+    value: Anchor | None = None
     curvature: float | None = None
     due: int = 0

@@ -1,8 +1,8 @@
 """A denoiser's output without running it: forecast from the steps before, row by row.
 
-What is forecast are the clean latents that the outputs stand for (schedule.py); the output follows
-from them and from the latents that the pipeline passes in, so noise that a sampler adds between the
-steps is told from the picture.
+What is forecast are the clean latents that the outputs stand for, or a flow's velocity (course.py).
+From clean latents the output follows with the latents that the pipeline passes in, so noise that a
+sampler adds between the steps is told from the picture.
 
 With a tolerance every computed output is held against its own forecast. That error, divided by what
 the distances contribute to it, says how far the next forecasts may reach: one number a row, asked
@@ -11,7 +11,6 @@ for at computed steps only, as solvers of differential equations choose their st
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,13 +42,13 @@ class Outputs:
 
     def is_known(self, place: int) -> bool:
         """Whether the row's output can be forecast."""
-        return self._cell(place).clean is not None
+        return self._cell(place).value is not None
 
     def is_skipped(self, place: int) -> bool:
         """Whether the row's output is to be forecast, and can be."""
         position, cell = self.position, self._cell(place)
         cache = position.trajectory.step_cache
-        if cache is None or cell.clean is None:
+        if cache is None or cell.value is None:
             return False
         if cache.tolerance is None or position.planned is not None:
             return position.planned is Kind.SKIPPED
@@ -57,13 +56,13 @@ class Outputs:
 
     def forecast(self, place: int) -> Tensor:
         """The output expected for the row, in the latents' dtype."""
-        anchor = self._cell(place).clean
+        anchor = self._cell(place).value
         assert anchor is not None
-        noise, prediction = self.position.noise, self.position.trajectory.prediction
+        noise, course = self.position.noise, self.position.trajectory.course
         return _converted(
             self.latents[place],
-            anchor.forecast(noise.log_snr),
-            lambda latents, clean: noise.output(prediction, latents, clean),
+            anchor.forecast(course.at(noise)),
+            lambda latents, value: course.output(noise, latents, value),
         ).to(self.latents[place].dtype)
 
     def form(self, place: int) -> Form | None:
@@ -72,19 +71,19 @@ class Outputs:
 
     def learn(self, outputs: Mapping[int, Tensor], form: Form) -> None:
         """Keep what the rows that ran gave, by their places."""
-        trajectory, at = self.position.trajectory, self.position.noise.log_snr
+        trajectory, at = self.position.trajectory, self._at
         cache = trajectory.step_cache
         if cache is None or Kind.SKIPPED not in cache.uses:
             return
         cells = {place: self._cell(place) for place in outputs}
-        clean = {place: self._clean(place, output) for place, output in outputs.items()}
+        values = {place: self._value(place, output) for place, output in outputs.items()}
         if cache.tolerance:
-            self._choose_next(cells, clean)
+            self._choose_next(cells, values)
         for place, cell in cells.items():
-            if cell.clean is None or cache.order == 0:
-                cell.clean = Anchor(clean[place], at)
+            if cell.value is None or cache.order == 0:
+                cell.value = Anchor(values[place], at)
             else:
-                cell.clean = cell.clean.next(clean[place], at)
+                cell.value = cell.value.next(values[place], at)
             cell.form = form
             trajectory.outputs[self.position.cell(place)] = cell
 
@@ -92,23 +91,27 @@ class Outputs:
         found = self.position.trajectory.outputs.get(self.position.cell(place))
         return found if found is not None and found.key == self.key else OutputCell(self.key)
 
-    def _clean(self, place: int, output: Tensor) -> Tensor:
-        noise, prediction = self.position.noise, self.position.trajectory.prediction
+    @property
+    def _at(self) -> float:
+        return self.position.trajectory.course.at(self.position.noise)
+
+    def _value(self, place: int, output: Tensor) -> Tensor:
+        noise, course = self.position.noise, self.position.trajectory.course
         return _converted(
             self.latents[place],
             output.to(torch.float32, copy=True),  # a view would keep the whole group alive
-            lambda latents, own: noise.clean(prediction, latents, own),
+            lambda latents, own: course.value(noise, latents, own),
         )
 
-    def _choose_next(self, cells: Mapping[int, OutputCell], clean: Mapping[int, Tensor]) -> None:
+    def _choose_next(self, cells: Mapping[int, OutputCell], values: Mapping[int, Tensor]) -> None:
         """Which step each image computes next; one wait for them all."""
-        at = self.position.noise.log_snr
-        anchors = {p: c.clean for p, c in cells.items() if c.clean is not None and c.clean.gap}
+        at = self._at
+        anchors = {p: c.value for p, c in cells.items() if c.value is not None and c.value.gap}
         known = {place: anchor for place, anchor in anchors.items() if anchor.spread(at) > 0}
         if not known:
             return
         errors = [
-            (clean[place] - anchor.forecast(at)).abs().mean() / clean[place].abs().mean()
+            (values[place] - anchor.forecast(at)).abs().mean() / values[place].abs().mean()
             for place, anchor in known.items()
         ]
         curvatures: dict[int, list[float]] = {}
@@ -123,25 +126,23 @@ class Outputs:
     def _due(self, gap: float, curvature: float) -> int:
         """The first step before which forecasts are expected to add up to the tolerance.
 
-        What a wrong forecast does to the picture grows with its step: a solver that goes from one
-        log-SNR to another takes the share 1 - exp(-distance) of the clean latents from it.
+        What a wrong forecast does to the picture grows with its step: with the share of the value
+        that a solver takes on it.
         """
-        trajectory, at = self.position.trajectory, self.position.noise.log_snr
-        cache, present, total = trajectory.step_cache, self.position.step, 0.0
+        trajectory, at = self.position.trajectory, self._at
+        cache, course, total = trajectory.step_cache, trajectory.course, 0.0
         assert cache is not None and cache.tolerance is not None
         for later in range(1, cache.most + 1):
             index = self.position.index + later * trajectory.order
             if index >= trajectory.calls:
                 break
-            here = trajectory.noises[index].log_snr
-            following = index + trajectory.order
-            share = 1.0  # the last step takes all
-            if following < trajectory.calls:
-                share = -math.expm1(-abs(trajectory.noises[following].log_snr - here))
-            total += curvature * abs(here - at) * (abs(here - at) + gap) * share
+            here, following = trajectory.noises[index], index + trajectory.order
+            there = trajectory.noises[following] if following < trajectory.calls else None
+            distance = abs(course.at(here) - at)
+            total += curvature * distance * (distance + gap) * course.share(here, there)
             if total > cache.tolerance:
-                return present + later
-        return present + cache.most + 1
+                return self.position.step + later
+        return self.position.step + cache.most + 1
 
 
 def _converted(

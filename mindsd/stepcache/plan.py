@@ -12,13 +12,15 @@ whole step; a tolerance looks, at whole steps only, at how far off the forecast 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from mindsd.errors import RequestError
+from mindsd.stepcache.speeds import DIFFUSIONS, FLOWS
 
-SETTINGS = ("order", "first", "last", "most", "least")
+SETTINGS = ("order", "first", "last", "most", "least", "timed")
 
 
 class Kind(Enum):
@@ -33,7 +35,7 @@ WAYS = {"interval": Kind.SHALLOW, "skip": Kind.SKIPPED}  # what the steps betwee
 
 @dataclass(frozen=True)
 class StepCache:
-    """How one request caches between steps. Exactly one of the first four is set.
+    """How one request caches between steps. Exactly one of the first five is set.
 
     Attributes:
         interval: every so many steps run whole (Ma et al., DeepCache, arXiv:2312.00858); 1 is none.
@@ -43,29 +45,34 @@ class StepCache:
             an embedded error estimate choose their steps; 0 is none.
         mask: every step's kind, from a calibration. With another count of steps about as many run
             whole, at the same shares of the way: the distance between them makes the error.
+        speed: a mask by name, the one for the kind of model that it turns out to be (`settled`).
         between: what the steps between those of an interval are.
         order: 0 reuses the last value, 1 forecasts along the last slope (arXiv:2503.06923).
         first, last: so many steps at the ends always run whole.
         most: steps in a row that may be forecast, with a threshold or a tolerance.
         least: with fewer steps than this nothing is cached: they differ too much.
+        timed: 1 where a mask goes by the time that steps stand for, so that it is computed at the
+            same noise however they are spaced (Karras); 0 where it goes by their number.
     """
 
     interval: int | None = None
     threshold: float | None = None
     tolerance: float | None = None
     mask: tuple[Kind, ...] | None = None
+    speed: str | None = None
     between: Kind = Kind.SHALLOW
     order: int = 1
     first: int = 1
     last: int = 1
     most: int = 4
     least: int = 12
+    timed: int = 0
 
     def __post_init__(self) -> None:
-        ways = (self.interval, self.threshold, self.tolerance, self.mask)
+        ways = (self.interval, self.threshold, self.tolerance, self.mask, self.speed)
         if sum(way is not None for way in ways) != 1:
             raise RequestError(
-                "a step cache needs one of: an interval, a threshold, a tolerance, a mask"
+                "a step cache needs one of: an interval, a threshold, a tolerance, a mask, a speed"
             )
         if self.interval is not None and self.interval < 1:
             raise RequestError(
@@ -81,6 +88,10 @@ class StepCache:
             )
         if self.mask is not None and not self.mask:
             raise RequestError("the mask of whole steps is empty")
+        if self.speed is not None and self.speed not in DIFFUSIONS:
+            raise RequestError(f"unknown speed {self.speed!r}; choose {', '.join(DIFFUSIONS)}")
+        if self.timed not in (0, 1) or (self.timed and self.mask is None):
+            raise RequestError(f"timed is 1 or 0, and only of a plan; got {self}")
         numbers = [(self.first, 1), (self.last, 0), (self.most, 1), (self.least, 1)]
         if any(value < low for value, low in numbers) or self.order not in (0, 1):
             raise RequestError(
@@ -91,7 +102,7 @@ class StepCache:
     @classmethod
     def parse(cls, text: str) -> StepCache:
         """From "interval:3" (shallow between), "skip:2" (skipped between), "adaptive:0.08",
-        "tolerance:0.02" or "plan:10-1" (1 whole, 0 shallow, - skipped).
+        "tolerance:0.02", "plan:10-1" (1 whole, 0 shallow, - skipped) or "speed:balanced".
 
         Settings may follow: "adaptive:0.08,order=0,most=3".
 
@@ -107,7 +118,9 @@ class StepCache:
             if not set(more) <= set(SETTINGS):
                 raise ValueError
             if name == "plan":
-                return cls(mask=tuple(SIGNS[sign] for sign in value), **more)
+                return cls(mask=_mask(value), **more)
+            if name == "speed":
+                return cls(speed=value, **more)
             if name == "adaptive":
                 return cls(threshold=float(value), **more)
             if name == "tolerance":
@@ -118,7 +131,8 @@ class StepCache:
                 raise
         raise RequestError(
             f"step cache {text!r} is none of interval:N, skip:N, adaptive:X, tolerance:X, "
-            f"plan:10-1..., with settings like order=0 after a comma ({', '.join(SETTINGS)})"
+            "plan:10-1..., speed:NAME, with settings like order=0 after a comma "
+            f"({', '.join(SETTINGS)})"
         )
 
     def __str__(self) -> str:
@@ -129,28 +143,49 @@ class StepCache:
             head = f"adaptive:{self.threshold:g}"
         elif self.tolerance is not None:
             head = f"tolerance:{self.tolerance:g}"
+        elif self.speed is not None:
+            head = f"speed:{self.speed}"
         else:
             signs = {kind: sign for sign, kind in SIGNS.items()}
             head = "plan:" + "".join(signs[kind] for kind in self.mask or ())
         changed = [name for name in SETTINGS if getattr(self, name) != getattr(StepCache, name)]
         return ",".join([head, *(f"{name}={getattr(self, name)}" for name in changed)])
 
+    def settled(self, *, flow: bool) -> StepCache:
+        """A speed's plan for a flow or for another kind of model; any other cache as it is."""
+        if self.speed is None:
+            return self
+        plans = FLOWS if flow else DIFFUSIONS
+        return replace(self, speed=None, mask=_mask(plans[self.speed]), timed=int(not flow))
+
     @property
     def uses(self) -> frozenset[Kind]:
         """The kinds of steps that it may ask for."""
         if self.mask is not None:
             return frozenset(self.mask)
-        if self.tolerance is not None:
+        if self.tolerance is not None or self.speed is not None:
             return frozenset({Kind.WHOLE, Kind.SKIPPED})
         return frozenset({Kind.WHOLE, self.between})
 
-    def fixed(self, steps: int) -> list[Kind] | None:
-        """The kind of each of `steps` steps, or None when it is decided as they come."""
+    def fixed(self, steps: int, times: Sequence[float] = ()) -> list[Kind] | None:
+        """The kind of each of `steps` steps, or None when it is decided as they come.
+
+        A speed has to be settled first.
+
+        Args:
+            times: that the steps stand for, falling; evenly spaced where they are left out.
+        """
         if steps < self.least or 0 in (self.threshold, self.tolerance):
             return [Kind.WHOLE] * steps
         if self.threshold is not None or self.tolerance is not None:
             return None
-        return [self._fixed(step, steps) for step in range(steps)]
+        if self.mask is None:
+            return [self._fixed(step, steps) for step in range(steps)]
+        even = not self.timed or not times or times[0] == times[-1]
+        along = range(steps) if even else [times[0] - time for time in times]
+        kinds = _masked(self.mask, [place / max(along[-1], 1e-9) for place in along])
+        ends = [self.at_an_end(step, steps) for step in range(steps)]
+        return [Kind.WHOLE if end else kind for end, kind in zip(ends, kinds, strict=True)]
 
     def at_an_end(self, step: int, steps: int) -> bool:
         return step < self.first or step >= steps - self.last
@@ -158,19 +193,28 @@ class StepCache:
     def _fixed(self, step: int, steps: int) -> Kind:
         if self.at_an_end(step, steps):
             return Kind.WHOLE
-        if self.mask is not None:
-            return self._masked(self.mask, step, steps)
         assert self.interval is not None
         whole = (step - self.first + 1) % self.interval == 0  # the first ones' last counts
         return Kind.WHOLE if whole else self.between
 
-    @staticmethod
-    def _masked(mask: tuple[Kind, ...], step: int, steps: int) -> Kind:
-        """The kind of a step that is as far on its way as a step of the mask."""
-        last = len(mask) - 1
-        whole = (place for place, kind in enumerate(mask) if kind is Kind.WHOLE)
-        if any(round(place * (steps - 1) / max(last, 1)) == step for place in whole):
-            return Kind.WHOLE
-        behind = mask[step * last // (steps - 1) :]
-        others = (kind for kind in (*behind, *reversed(mask)) if kind is not Kind.WHOLE)
-        return next(others, Kind.WHOLE)
+
+def _masked(mask: tuple[Kind, ...], shares: Sequence[float]) -> list[Kind]:
+    """The kinds of steps at these shares of the way, rising from 0 to 1: of each step of the mask
+    that is whole the nearest is, and the others are as the mask goes on behind them."""
+    last = max(len(mask) - 1, 1)
+    places = range(len(shares))
+    whole = {
+        min(places, key=lambda step: (round(abs(shares[step] - place / last), 6), -step))
+        for place, kind in enumerate(mask)
+        if kind is Kind.WHOLE
+    }
+    kinds = []
+    for step, share in enumerate(shares):
+        behind = (*mask[int(share * last + 1e-9) :], *reversed(mask))
+        others = (kind for kind in behind if kind is not Kind.WHOLE)
+        kinds.append(Kind.WHOLE if step in whole else next(others, Kind.WHOLE))
+    return kinds
+
+
+def _mask(signs: str) -> tuple[Kind, ...]:
+    return tuple(SIGNS[sign] for sign in signs)

@@ -3,9 +3,7 @@
     latents = alpha * clean + sigma * noise         diffusions: alpha^2 + sigma^2 = 1
                                                     flows:      alpha + sigma = 1
 
-Outputs of a denoiser change quickly along a trajectory whatever they are (noise, velocity, flow);
-the clean latents that they stand for hardly do, least of all over the logarithm of alpha / sigma.
-So it is these that are forecast, as in DPM-Solver++ (arXiv:2211.01095).
+What of that is forecast along a trajectory, course.py says.
 """
 
 from __future__ import annotations

@@ -22,9 +22,10 @@ import torch
 
 from mindsd.config import Acceleration
 from mindsd.stepcache.cell import DeepCell, OutputCell
+from mindsd.stepcache.course import Course, flows
 from mindsd.stepcache.guidance import Guidance
 from mindsd.stepcache.plan import Kind, StepCache
-from mindsd.stepcache.schedule import Noise, Prediction, first_index, noises, prediction_of
+from mindsd.stepcache.schedule import Noise, first_index, noises
 from mindsd.wrap import Wrap, wrap
 
 
@@ -87,12 +88,13 @@ class Trajectory:
     """Follows one scheduler; owns all that is kept between its steps.
 
     Attributes:
+        acceleration: settled for the scheduler's kind of model.
         guidance: how the pipeline calls its denoiser under guidance; None where it is not known.
         seed: of what token merging draws at random.
         calls: solver calls from the first to the last.
         expected_images: how many rows the scheduler will work on, where it is known; else 0.
         images: how many it does.
-        prediction: what the denoiser's outputs are.
+        course: how the denoiser's outputs go on.
         cells, outputs: what is kept, by module, branch, row and stage.
         kinds: the plan, a kind for each step; None when it is decided as they come.
         noises: how noisy the latents are at each solver call.
@@ -111,7 +113,7 @@ class Trajectory:
     expected_images: int = 0
     calls: int = 0
     images: int = 0
-    prediction: Prediction = Prediction.CLEAN
+    course: Course = Course()
     cells: dict[tuple[int, ...], DeepCell] = field(default_factory=dict)
     outputs: dict[tuple[int, ...], OutputCell] = field(default_factory=dict)
     kinds: list[Kind] | None = None
@@ -128,6 +130,7 @@ class Trajectory:
     _signature: inspect.Signature = field(init=False)
 
     def __post_init__(self) -> None:
+        self.acceleration = self.acceleration.settled(flow=flows(self.scheduler))
         self.images = self.expected_images
         self._signature = inspect.signature(self.scheduler.step)
         self._wraps = [
@@ -195,10 +198,12 @@ class Trajectory:
 
     def _start(self, timestep: Any) -> None:
         times = torch.as_tensor(self.scheduler.timesteps).tolist()
-        self.noises = noises(self.scheduler, times)[first_index(self.scheduler, times, timestep) :]
-        self.prediction = prediction_of(self.scheduler)
+        first = first_index(self.scheduler, times, timestep)
+        self.noises = noises(self.scheduler, times)[first:]
+        self.course = Course.of(self.scheduler)
         self.calls, self._started = len(self.noises), True
-        self.kinds = None if self.step_cache is None else self.step_cache.fixed(self.steps)
+        cache, times = self.step_cache, times[first :: self.order]
+        self.kinds = None if cache is None else cache.fixed(self.steps, times)
 
     def _advance(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)

@@ -1,7 +1,8 @@
 """Steps that are skipped altogether, on every family of the zoo, decided for each row.
 
 A denoiser made for the purpose stands where the arithmetic has to be exact: its pictures move along
-a line over the log-SNR, so forecasts must give what computing gives.
+a line over the log-SNR, a flow's velocities along one over sigma, so forecasts must give what
+computing gives.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mindsd.config import Acceleration
 from mindsd.pipelines.accelerate import accelerate
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.stepcache.calls import follow_calls
+from mindsd.stepcache.course import Course
 from mindsd.stepcache.guidance import Guidance
 from mindsd.stepcache.plan import StepCache
 from mindsd.stepcache.schedule import Noise, noises, prediction_of
@@ -68,7 +70,7 @@ def test_skipped_steps_draw_something_near(case: Case, text: str):
 
 
 class Painter(nn.Module):
-    """Predicts pictures that move along a line over the log-SNR, one line for each row.
+    """Predicts what moves along a line of its sampler's course, one line for each row.
 
     Rows with a slope above 0.15 move along a parabola.
     """
@@ -79,9 +81,10 @@ class Painter(nn.Module):
 
     def forward(self, sample: Tensor, timestep: Tensor, slope: Tensor) -> tuple[Tensor]:
         self.rows.append(len(sample))
-        at = self.noise.log_snr
-        clean = 0.3 + slope * at + (slope > 0.15) * at**2 + torch.zeros_like(sample)
-        return (self.noise.output(prediction_of(self.scheduler), sample, clean),)
+        course = Course.of(self.scheduler)
+        at = course.at(self.noise)
+        value = 0.3 + slope * at + (slope > 0.15) * at**2 + torch.zeros_like(sample)
+        return (course.output(self.noise, sample, value),)
 
 
 SAMPLERS: list[Any] = [
@@ -91,6 +94,7 @@ SAMPLERS: list[Any] = [
     EulerAncestralDiscreteScheduler(),
     DPMSolverMultistepScheduler(),
     FlowMatchEulerDiscreteScheduler(shift=3.0),
+    FlowMatchEulerDiscreteScheduler(shift=3.0, stochastic_sampling=True),
 ]
 
 
@@ -107,7 +111,8 @@ def painted(
     latents = torch.randn(2, 1, 2, 2, generator=generator) * start
     slopes = torch.tensor([0.1, -0.2, 0.05, 0.15]).reshape(4, 1, 1, 1)
     step = scheduler.step
-    noisy = {"generator": generator} if "Ancestral" in type(scheduler).__name__ else {}
+    draws = "Ancestral" in type(scheduler).__name__ or scheduler.config.get("stochastic_sampling")
+    noisy = {"generator": generator} if draws else {}
     along = noises(scheduler, scheduler.timesteps.tolist())
     for noise, time in zip(along, scheduler.timesteps, strict=True):
         known = getattr(scheduler, "scale_model_input", None)
@@ -124,10 +129,11 @@ def painted(
 
 @pytest.mark.parametrize("scheduler", SAMPLERS, ids=lambda s: type(s).__name__)
 def test_a_straight_way_is_forecast_exactly_whatever_the_sampler(scheduler: Any):
-    """The spacing is irregular, and the ancestral one adds noise at every step."""
+    """The spacing is irregular, and the ancestral one adds noise at every step. No forecast reaches
+    beyond three gaps between computed steps, where a slope is not trusted."""
     whole, rows = painted(scheduler, Acceleration())
     assert rows == [4] * 14
-    for text in ("plan:11--1-11---1-1", "tolerance:0.001,most=3"):
+    for text in ("plan:11--1-1---1-11", "tolerance:0.001,most=2"):
         image, rows = painted(scheduler, skipping(text))
         assert torch.allclose(image, whole, atol=2e-3) and sum(rows) < 0.8 * 4 * 14
 

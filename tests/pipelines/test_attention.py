@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from mindsd.attention import chosen
 from mindsd.attention.cpu import Reference
 from mindsd.attention.registry import Registry, default_registry
 from mindsd.attention.sdpa import Sdpa
 from mindsd.errors import RequestError
-from mindsd.pipelines import model
 from mindsd.pipelines.text_to_image import TextToImage
 from tests.zoo.stable_diffusion import stable_diffusion
 
@@ -21,7 +21,7 @@ def test_where_torch_is_the_best_answer_diffusers_own_calls_stay():
 
 
 def test_a_faster_backend_is_attached_and_taken_off_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(model, "default_registry", lambda: Registry([Reference(), Sdpa()]))
+    monkeypatch.setattr(chosen, "default_registry", lambda: Registry([Reference(), Sdpa()]))
     pipe = stable_diffusion()
     processors = dict(pipe.unet.attn_processors)
     with TextToImage.load(pipe, device="cpu") as draw:
@@ -32,7 +32,7 @@ def test_a_faster_backend_is_attached_and_taken_off_again(monkeypatch: pytest.Mo
 
 
 def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(model, "default_registry", lambda: Registry([Reference(), Sdpa()]))
+    monkeypatch.setattr(chosen, "default_registry", lambda: Registry([Reference(), Sdpa()]))
     with TextToImage.load(stable_diffusion(), device="cpu", attention="off") as draw:
         assert draw.model.attached is None
     with pytest.raises(RequestError, match="unknown attention 'fast'; choose auto, off"):

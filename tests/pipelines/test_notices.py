@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from mindsd import TextToImage
-from mindsd.config import speed_named
 from mindsd.pipelines.notices import notices
 from mindsd.pipelines.parameters import ImageParameters
 from tests.zoo.cases import CASES
@@ -46,19 +45,3 @@ def test_a_prompt_longer_than_the_model_reads():
     with TextToImage.load(CASES["sd"].pipe(), device="cpu") as model:
         (told,) = notices(model.arguments, ImageParameters("a cat " * 40))
     assert "the prompt has" in told and "reads only" in told
-
-
-@pytest.mark.parametrize(
-    ("family", "speed", "told"),
-    [
-        ("sd3", "fast", True),
-        ("flux", "balanced", True),
-        ("sd3", "lossless", False),
-        ("sd", "fast", False),
-    ],
-)
-def test_speeds_of_another_kind_of_model_say_so(family: str, speed: str, told: bool):
-    with TextToImage.load(CASES[family].pipe(), device="cpu") as model:
-        asked = ImageParameters("a cat", steps=24, acceleration=speed_named(speed))
-        found = notices(model.arguments, asked)
-        assert any("calibrated on another kind" in said for said in found) == told

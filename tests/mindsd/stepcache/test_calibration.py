@@ -4,12 +4,18 @@ from itertools import combinations
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+)
 
 from mindsd.stepcache.calibration import FARTHEST, Calibration, best_masks
+from mindsd.stepcache.course import Course
 from mindsd.stepcache.forecast import Anchor
 from mindsd.stepcache.plan import Kind
-from mindsd.stepcache.schedule import Noise, noises
+from mindsd.stepcache.schedule import Noise, Prediction, noises
 
 STEPS = 8
 
@@ -24,34 +30,41 @@ def trajectory() -> tuple[list[torch.Tensor], list[Noise]]:
     return list(paces.cumsum(0) + 2), along
 
 
-def cost(mask: tuple[int, ...]) -> float:
+DIFFUSION, FLOW = Course(), Course(Prediction.FLOW, straight=True)
+
+
+def cost(mask: tuple[int, ...], course: Course) -> float:
     """The same sum, by walking along the plan."""
     clean, along = trajectory()
-    anchor, total = Anchor(clean[0], along[0].log_snr), 0.0
+    at = [course.at(noise) for noise in along]
+    anchor, total = Anchor(clean[0], at[0]), 0.0
     for here, there in zip(mask, mask[1:], strict=False):
         run = 0.0
         for step in range(here + 1, there):
-            off = (clean[step] - anchor.forecast(along[step].log_snr)).abs().flatten(1).mean(1)
+            off = (clean[step] - anchor.forecast(at[step])).abs().flatten(1).mean(1)
             size = clean[step].abs().flatten(1).mean(1)
-            distance = torch.tensor(along[step + 1].log_snr - along[step].log_snr)
-            run += float((off / size).mean() * (1 - torch.exp(-distance)))
+            distance = torch.tensor(at[step + 1] - at[step])
+            share = -distance if course.straight else 1 - torch.exp(-distance)
+            run += float((off / size).mean() * share)
         total += run**2
-        anchor = anchor.next(clean[there], along[there].log_snr)
+        anchor = anchor.next(clean[there], at[there])
     return total
 
 
-def test_no_plan_with_as_many_steps_costs_less():
-    found = best_masks(*trajectory())
+@pytest.mark.parametrize("course", [DIFFUSION, FLOW], ids=["diffusion", "flow"])
+def test_no_plan_with_as_many_steps_costs_less(course: Course):
+    found = best_masks(*trajectory(), course)
     for count in range(2, STEPS + 1):
         middles = combinations(range(1, STEPS - 1), count - 2)
         every = [(0, *middle, STEPS - 1) for middle in middles]
-        assert cost(tuple(sorted(found[count]))) == pytest.approx(min(map(cost, every)), rel=1e-4)
+        least = min(cost(mask, course) for mask in every)
+        assert cost(tuple(sorted(found[count])), course) == pytest.approx(least, rel=1e-4)
 
 
 def test_steps_that_are_computed_are_never_too_far_apart():
     clean, along = trajectory()
     long = clean * 4
-    masks = best_masks(long, (along * 4))
+    masks = best_masks(long, (along * 4), DIFFUSION)
     fewest = sorted(masks[min(masks)])
     gaps = [b - a for a, b in zip(fewest, fewest[1:], strict=False)]
     assert max(gaps) <= FARTHEST and fewest[0] == 0 and fewest[-1] == len(long) - 1
@@ -71,11 +84,22 @@ def test_a_recording_is_of_the_clean_latents_at_each_step(kind):
                 given = scheduler.scale_model_input(latents, time)
                 output = (given - noise.alpha * picture) / noise.sigma
                 latents = scheduler.step(output, time, latents, return_dict=False)[0]
-        assert len(calibration.clean) == 6 and "step" in vars(scheduler)
-        for step in calibration.clean:
+        assert len(calibration.values) == 6 and "step" in vars(scheduler)
+        for step in calibration.values:
             assert torch.allclose(torch.cat(step), torch.full((4, 1, 2, 2), 0.4), atol=1e-3)
         plans = calibration.plans()
     assert "step" not in vars(scheduler)
     for count, plan in plans.items():
         assert sum(k is Kind.WHOLE for k in plan.mask or ()) == count
         assert plan.fixed(6) == list(plan.mask or ())  # though it is a short way
+
+
+def test_a_recording_of_a_flow_is_of_its_outputs_as_they_are():
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=2.0)
+    outputs = torch.randn(6, 1, 2, 2)
+    with Calibration(scheduler) as calibration:
+        scheduler.set_timesteps(6)
+        latents = torch.randn(1, 2, 2)
+        for output, time in zip(outputs, scheduler.timesteps, strict=True):
+            latents = scheduler.step(output[None], time, latents[None], return_dict=False)[0][0]  # pyright: ignore
+        assert torch.equal(torch.cat([torch.cat(own) for own in calibration.values]), outputs)

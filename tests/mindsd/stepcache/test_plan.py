@@ -12,6 +12,8 @@ TEXTS = [
     "adaptive:0.08",
     "tolerance:0.02",
     "plan:10-1",
+    "speed:balanced",
+    "speed:fast,least=8",
     "interval:2,order=0,first=3,last=2,least=1",
     "adaptive:0.1,most=2",
 ]
@@ -26,7 +28,7 @@ def test_texts_are_read_and_written(text):
     "text",
     " interval interval:x interval:0 adaptive:-1 adaptive:nan plan: plan:12 taylor:3 "
     "interval:2,order=2 interval:2,first=0 interval:2,bold=1 interval:2,most "
-    "tolerance:-1 tolerance:inf tolerance:0.1,order=0".split(" "),
+    "speed: speed:lossless speed:slow tolerance:-1 tolerance:inf tolerance:0.1,order=0".split(" "),
 )
 def test_what_cannot_be_a_plan(text):
     with pytest.raises(RequestError):
@@ -51,6 +53,19 @@ def test_what_kinds_of_steps_a_plan_asks_for():
     texts = ["interval:2", "skip:2", "adaptive:0.1", "tolerance:0.1", "plan:1-1", "plan:10-1"]
     kinds = [StepCache.parse(text).uses for text in texts]
     assert kinds == [{W, S}, {W, N}, {W, S}, {W, N}, {W, N}, {W, S, N}]
+
+
+@pytest.mark.parametrize("flow", [False, True])
+@pytest.mark.parametrize("steps", [20, 24, 28, 50])
+def test_a_speed_computes_as_many_steps_of_any_count(flow: bool, steps: int):
+    names = ("quality", "balanced", "fast")
+    plans = [StepCache.parse(f"speed:{name},most=3").settled(flow=flow) for name in names]
+    kinds = [plan.fixed(steps) or [] for plan in plans]
+    fewer = 1 if steps == 20 and not flow else 0  # two of the mask fall on one step
+    assert [own.count(W) for own in kinds] == [13 - fewer, 10, 8 if flow else 7]
+    assert all(set(own) == {W, N} for own in kinds)
+    assert {plan.most for plan in plans} == {3} and plans[0].settled(flow=not flow) is plans[0]
+    assert StepCache(speed="fast").uses == plans[2].uses
 
 
 def test_few_steps_are_not_cached():

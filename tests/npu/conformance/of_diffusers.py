@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import diffusers
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from .case import Case
 from .inputs import ADDED, KEEP, attention, drawn, on_npu
-from .ours import by_mindsd, fused
+from .ours import attached, by_mindsd, fused, kept_off
 
 PROJECT = f"diffusers {diffusers.__version__}"
 Q, K, V = (drawn(1, 6, 2, 16, seed=seed) for seed in range(3))
@@ -35,14 +36,15 @@ def dispatched(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
         return dispatch_attention_fn(q.to("npu"), k.to("npu"), v.to("npu"), **on_npu(options))
 
 
-def processed(kind: Any, mask: Tensor, device: str) -> Tensor:
+def processed(kind: Any, mask: Tensor, device: str, ours: bool = False) -> Tensor:
     """One attention layer in float32 with a processor of this kind."""
     torch.manual_seed(0)
-    layer = Attention(query_dim=32, cross_attention_dim=32, heads=2, dim_head=16).eval()
+    layer = Attention(query_dim=32, cross_attention_dim=32, heads=2, dim_head=16).eval().to(device)
     layer.set_processor(kind())
     x, context = drawn(1, 5, 32, dtype=torch.float32), drawn(1, 6, 32, dtype=torch.float32, seed=1)
     moved = [value.to(device) for value in (x, context, mask)]
-    return layer.to(device)(moved[0], moved[1], attention_mask=moved[2])
+    with attached(layer) if ours else nullcontext():
+        return layer(moved[0], moved[1], attention_mask=moved[2])
 
 
 def flux() -> Any:
@@ -67,11 +69,37 @@ def after_disabling() -> str:
     return f"every processor is set to {', '.join(chosen)}"
 
 
+def after_removing() -> str:
+    model = flux()
+    before = [(p, p._attention_backend) for p in model.attn_processors.values()]
+    attached(model).remove()
+    after = [(p, p._attention_backend) for p in model.attn_processors.values()]
+    touched = any("forward" in vars(own) for own in model.modules())
+    return f"every processor is {'another' if touched or before != after else 'as it was'}"
+
+
+def others_are(name: AttentionBackendName) -> str:
+    _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)
+    return f"the default of all other models is {name.value}"
+
+
 def other_models() -> str:
     flux().set_attention_backend("_native_npu")
-    name = AttentionBackendName(_AttentionBackendRegistry.get_active_backend()[0])
-    _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)
-    return f"the default of all other models is {name.value}, too"
+    chosen = AttentionBackendName(_AttentionBackendRegistry.get_active_backend()[0])
+    return f"{others_are(chosen)}, too"
+
+
+def other_models_of_ours() -> str:
+    with attached(flux()):
+        return others_are(AttentionBackendName(_AttentionBackendRegistry.get_active_backend()[0]))
+
+
+def rms_norm() -> RMSNorm:
+    return RMSNorm(8, 1e-6)
+
+
+def small() -> Tensor:
+    return drawn(2, 8, dtype=torch.float32)
 
 
 def geglu(device: str) -> Tensor:
@@ -82,6 +110,11 @@ def geglu(device: str) -> Tensor:
 def fused_geglu() -> Tensor:
     torch.manual_seed(0)
     return fused(GEGLU(64, 64), 3 * drawn(4, 64, dtype=torch.float32))
+
+
+def geglu_kept_off() -> Tensor:
+    torch.manual_seed(0)
+    return kept_off(GEGLU(64, 64), 3 * drawn(4, 64, dtype=torch.float32))
 
 
 def exact_geglu() -> Tensor:
@@ -120,22 +153,31 @@ CASES = [
         "AttnProcessorNPU in float32, bool mask",
         lambda: processed(AttnProcessorNPU, KEPT, "npu"),
         lambda: processed(AttnProcessor2_0, KEPT, "cpu"),
+        ours=lambda: processed(AttnProcessor2_0, KEPT, "npu", ours=True),
     ),
     Case(
         PROJECT,
         "AttnProcessorNPU in float32, additive mask",
         lambda: processed(AttnProcessorNPU, PENALTY, "npu"),
         lambda: processed(AttnProcessor2_0, PENALTY, "cpu"),
+        ours=lambda: processed(AttnProcessor2_0, PENALTY, "npu", ours=True),
     ),
     Case(PROJECT, "GEGLU on the NPU", lambda: geglu("npu"), exact_geglu, ours=fused_geglu),
-    Case(PROJECT, "GEGLU of CPU tensors", lambda: geglu("cpu"), exact_geglu),
+    Case(PROJECT, "GEGLU of CPU tensors", lambda: geglu("cpu"), exact_geglu, ours=geglu_kept_off),
     Case(
         PROJECT,
         "RMSNorm of CPU tensors",
-        lambda: RMSNorm(8, 1e-6)(drawn(2, 8, dtype=torch.float32)),
-        lambda: torch.nn.functional.rms_norm(drawn(2, 8, dtype=torch.float32), (8,), None, 1e-6),
+        lambda: rms_norm()(small()),
+        lambda: torch.nn.functional.rms_norm(small(), (8,), None, 1e-6),
         "cf. vllm-omni#4992",
+        lambda: kept_off(rms_norm(), small()),
     ),
-    Case(PROJECT, "disable_npu_flash_attention()", after_disabling),
-    Case(PROJECT, "set_attention_backend() of one model", other_models, known="by design"),
+    Case(PROJECT, "disable_npu_flash_attention()", after_disabling, ours=after_removing),
+    Case(
+        PROJECT,
+        "set_attention_backend() of one model",
+        other_models,
+        known="by design",
+        ours=other_models_of_ours,
+    ),
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mindsd.attention.contract import Call
+from mindsd.attention.for_diffusers import Attached, attach
+from mindsd.attention.npu_elsewhere import keep_off
 from mindsd.attention.npu_fused import fuse
 from mindsd.attention.registry import Registry
 
@@ -38,3 +40,25 @@ def fused(module: nn.Module, x: Tensor) -> Tensor:
         if not own.served:
             raise RuntimeError(f"it is left: {own.left}")
         return module(x.to("npu"))
+
+
+def kept_off(module: nn.Module, x: Tensor) -> Tensor:
+    """What a module gives for a tensor on the CPU, kept from asking for the NPU's operators."""
+    wraps = keep_off(module)
+    try:
+        return module(x)
+    finally:
+        for own in wraps:
+            own.remove()
+
+
+def attached(model: nn.Module) -> Attached:
+    """A model whose attention mindsd answers.
+
+    Raises:
+        RuntimeError: part of it is left.
+    """
+    own = attach(model, REGISTRY)
+    if own.left or not own.served:
+        raise RuntimeError(f"served {own.served}, left {own.left}")
+    return own

@@ -37,13 +37,17 @@ def diffusers_without_npu() -> Iterator[None]:
         yield
 
 
-def opened(name: str, device: str, dtype: torch.dtype = torch.float32) -> Any:
-    """A pipeline of the zoo, ready to draw."""
-    from mindsd.pipelines.loading import load_model
+def opened(name: str, device: str, dtype: torch.dtype = torch.float32, **how: str) -> Any:
+    """A pipeline of the zoo, ready to draw.
+
+    Args:
+        how: `attention` and `layers`.
+    """
     from mindsd.pipelines.text_to_image import TextToImage
     from tests.zoo.cases import CASES
 
-    return TextToImage(load_model(CASES[name].build().to(device, dtype)))
+    pipe = CASES[name].build().to(device, dtype)
+    return TextToImage.load(pipe, device=torch.device(device).type, **how)
 
 
 def levels(images: list[Any]) -> Any:
@@ -57,13 +61,14 @@ def on_cpu(name: str, seed: int = ASKED["seed"]) -> Any:
         return levels(own(PROMPTS, **asked).images)
 
 
-def text_generation(model: Any) -> Any:
+def text_generation(model: Any, layers: str = "auto") -> Any:
     from mindsd.pipelines.cache_options import CacheOptions
     from mindsd.pipelines.text_generation import TextGeneration
     from tests.zoo.tiny_llama import tiny_tokenizer
 
     cache = CacheOptions(memory=2**26)
-    own = TextGeneration.load(model, tiny_tokenizer(), cache=cache, speculation="none")
+    how: Any = {"cache": cache, "speculation": "none", "layers": layers}
+    own = TextGeneration.load(model, tiny_tokenizer(), **how)
     assert own.model.why_plain is None
     return own
 

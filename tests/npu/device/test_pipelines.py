@@ -21,7 +21,6 @@ from tests.npu.device.paths import (
     PICTURES,
     PROMPTS,
     answers,
-    diffusers_without_npu,
     levels,
     on_cpu,
     opened,
@@ -148,12 +147,15 @@ def test_talks_about_pictures(npu, family):
     assert asked[FUSED] and asked[WRITE] and asked[DENSE] and DECODER <= set(asked)
 
 
-def test_a_model_on_the_cpu_beside_an_npu_is_left_alone(npu):
-    with diffusers_without_npu(), opened("sd", "cpu") as own:
+@pytest.mark.parametrize("name", ["sd", "sd3"])
+def test_a_model_on_the_cpu_beside_an_npu_is_left_alone(npu, name):
+    """By diffusers, too, whose GEGLU and RMSNorm would ask the NPU's operators."""
+    with opened(name, "cpu") as own:
         npu.log.clear()
-        own(PROMPTS, **ASKED)
+        images = own(PROMPTS, **ASKED, options=PICTURES[name]).images
         assert not any(part.served or part.left for part in own.model.fused.values())
     assert not npu.log.ops() and not npu.log.kernels
+    assert (levels(images) == on_cpu(name)).all()
 
 
 @pytest.mark.parametrize("soc, dtype", [("Ascend910_9391", "bfloat16"), ("Ascend310P3", "float16")])
