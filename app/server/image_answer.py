@@ -21,7 +21,7 @@ from .refusal import Refusal, refusal_of
 from .service import Service
 from .threads import on_thread
 from .uploads import DECODERS
-from .watching import listening, watching
+from .watching import begun, watching
 
 
 async def answer(client: Request, service: Service, entry: Entry, task: ImageTask) -> Response:
@@ -33,7 +33,8 @@ async def answer(client: Request, service: Service, entry: Entry, task: ImageTas
     job = service.open("image", entry.id, len(task.asked), seconds=task.body.timeout)
     try:
         if task.body.stream:
-            return await _stream(client, service, job, task)
+            told = await begun(client, job, _start(service, job, task))
+            return sse.stream(image_events(job, told, task), job)
         return await _whole(client, service, job, task)
     except (Refusal, MindsdError) as error:
         refusal = refusal_of(error)
@@ -63,19 +64,6 @@ def _body(
         data[place]["notices"] = said
     told = {"created": int(job.created), "model": job.model, "data": data, **task.told(0)}
     return JSONResponse(told, headers=_named(job))
-
-
-async def _stream(client: Request, service: Service, job: Job, task: ImageTask) -> Response:
-    """Events; what is refused before the first one still gets a status of its own."""
-    try:
-        async with listening(client, job):
-            told = await _start(service, job, task)
-            if await anext(told, None) is None:
-                await job.finished()
-    except BaseException as error:
-        job.leave(error)
-        raise
-    return sse.stream(image_events(job, told, task), job)
 
 
 async def _start(service: Service, job: Job, task: ImageTask) -> AsyncIterator[Told]:

@@ -20,7 +20,7 @@ from .threads import LOADERS, on_thread
 log = structlog.get_logger("mindsd.server")
 
 REMEMBERED = 1000  # jobs that have ended
-LAST_STEP = 30.0  # seconds that a cancelled job may take for the step it is in
+LAST_STEP = 10.0  # seconds that a cancelled job may take for the step it is in
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from .service import Service
 from .text_task import Results, TextTask, usage
 from .threads import FETCHERS, on_thread
 from .uploads import DECODERS
-from .watching import listening, watching
+from .watching import begun, watching
 
 log = structlog.get_logger("mindsd.server")
 
@@ -45,7 +45,8 @@ async def answer(client: Request, service: Service, task: TextTask) -> Response:
     job = service.open(task.kind, entry.id, task.number, seconds=body.timeout)
     try:
         if body.stream:
-            return await _stream(client, service, job, task)
+            told = await begun(client, job, _start(service, job, task))
+            return sse.stream(_pieces(job, told, task), job)
         async with watching(client, job):
             await _start(service, job, task)
             results = await job.finished()
@@ -59,19 +60,6 @@ def _whole(job: Job, task: TextTask, results: Results) -> Response:
     """All answers in one body; on a thread, as the log-probabilities of some are millions."""
     told = task.told(job, task.form, task.choices(results)) | {"usage": usage(results)}
     return JSONResponse(told, headers={"X-Job-Id": job.id})
-
-
-async def _stream(client: Request, service: Service, job: Job, task: TextTask) -> Response:
-    """Pieces; what is refused before the first one still gets a status of its own."""
-    try:
-        async with listening(client, job):
-            told = await _start(service, job, task)
-            if await anext(told, None) is None:
-                await job.finished()
-    except BaseException as error:
-        job.leave(error)
-        raise
-    return sse.stream(_pieces(job, told, task), job)
 
 
 async def _start(service: Service, job: Job, task: TextTask) -> AsyncIterator[Told]:
