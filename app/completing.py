@@ -22,8 +22,8 @@ TEXTS, PICTURES = 256, 64  # in flight; a picture waits as the numbers that its 
 
 def load(order: BatchOrder) -> TextGeneration:
     """The order's model."""
-    where = {"device": order.device, "dtype": order.dtype, "layers": order.layers}
-    return TextGeneration.load(order.model, **where)
+    device, dtype, layers = order.device, order.dtype, order.layers
+    return TextGeneration.load(order.model, device=device, dtype=dtype, layers=layers)
 
 
 class Completing:

@@ -29,8 +29,8 @@ def load(order: ChatOrder) -> TextGeneration:
     Raises:
         RequestError, ModelError: it is not, or cannot be loaded.
     """
-    where = {"device": order.device, "dtype": order.dtype, "layers": order.layers}
-    text = TextGeneration.load(order.model, **where)
+    device, dtype, layers = order.device, order.dtype, order.layers
+    text = TextGeneration.load(order.model, device=device, dtype=dtype, layers=layers)
     if getattr(text.model.tokenizer, "chat_template", None):
         return text
     name = text.model.name

@@ -46,6 +46,7 @@ class Trial:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    layers: str = "auto"
 
     def __post_init__(self) -> None:
         numbers = {"--images": self.images, "--batch": self.batch, "--rounds": self.rounds}

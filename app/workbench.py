@@ -45,7 +45,8 @@ class Workbench:
     def __init__(self, trial: Trial, watch: Watch, interrupt: Interrupt):
         self._trial = trial
         self._watch = watch
-        where = {"device": trial.device, "dtype": trial.dtype, "attention": trial.attention}
+        names = ("device", "dtype", "attention", "layers")
+        where = {name: getattr(trial, name) for name in names}
         self.draw = TextToImage.load(trial.model, **where)
         try:
             interrupt.check()

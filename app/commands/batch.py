@@ -9,7 +9,7 @@ import typer
 
 from mindsd.errors import RequestError
 
-from ..device_options import Device, Dtype
+from ..device_options import Device, Dtype, Layers
 from ..image_options import (
     Guidance,
     GuidanceUntil,
@@ -95,6 +95,7 @@ def batch(
     ] = TOGETHER,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    layers: Layers = "auto",
     attention: Annotated[
         str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
     ] = "auto",
@@ -150,6 +151,7 @@ def batch(
             device=device,
             dtype=dtype,
             attention=attention,
+            layers=layers,
         )
         if dry_run:
             progress.__exit__()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..completions import image_models, samplers
-from ..device_options import Device, Dtype
+from ..device_options import Device, Dtype, Layers
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
 from ..trial import Trial
@@ -44,6 +44,7 @@ def bench(
     rounds: Annotated[int, typer.Option(help="How often the time of each way is taken.")] = 3,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    layers: Layers = "auto",
     attention: Annotated[
         str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
     ] = "auto",
@@ -71,6 +72,7 @@ def bench(
             device=device,
             dtype=dtype,
             attention=attention,
+            layers=layers,
         )
         code = _run(trial, watch)
     raise typer.Exit(code)

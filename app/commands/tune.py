@@ -12,7 +12,7 @@ from mindsd.errors import OutputError
 from mindsd.pipelines.profile import check_place
 
 from ..completions import image_models, samplers
-from ..device_options import Device, Dtype
+from ..device_options import Device, Dtype, Layers
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
 from ..trial import Trial
@@ -57,6 +57,7 @@ def tune(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    layers: Layers = "auto",
     attention: Annotated[
         str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
     ] = "auto",
@@ -85,6 +86,7 @@ def tune(
             device=device,
             dtype=dtype,
             attention=attention,
+            layers=layers,
         )
         path = output or Path(f"{Path(model).resolve().name}.profile.json")
         check_place(path)

@@ -71,7 +71,8 @@ class DrawingRun:
             self._progress.loading(Path(model).resolve().name)
             try:
                 order = self._order
-                loaded = load_model(model, order.device, order.dtype, order.attention)
+                where = (order.device, order.dtype, order.attention, order.layers)
+                loaded = load_model(model, *where)
             except MindsdError as error:
                 if len(models) == 1:
                     raise
@@ -80,7 +81,7 @@ class DrawingRun:
                 continue
             interrupt.check()
             typed = TypedPrompts(order.loras, order.weighted)
-            with ModelRun(loaded, order.attention, typed) as drawing:
+            with ModelRun(loaded, typed) as drawing:
                 self._progress.loaded(drawing.place, self._tally)
                 for company in own:
                     if not interrupt.requested:
@@ -154,8 +155,8 @@ class DrawingRun:
 class ModelRun:
     """One loaded model and the pipelines that a run needs of it."""
 
-    def __init__(self, model: LoadedModel, attention: str, typed: TypedPrompts):
-        self._model, self._attention, self._typed = model, attention, typed
+    def __init__(self, model: LoadedModel, typed: TypedPrompts):
+        self._model, self._typed = model, typed
         self._fingerprint = ""
         with suppress(RequestError):  # a model that cannot be told from others draws all the same
             self._fingerprint = fingerprint(model.pipe)
@@ -203,8 +204,17 @@ class ModelRun:
         whole = settle(self._pipeline(job), self._taken(job), picture)
         place = self.place
         hashes = {name: file_hash(Path(file)) for name, file in job.asked.pictures.items()}
-        where = (place.model, place.device, place.dtype)
-        return Record(whole, *where, VERSIONS, self._attention, self._fingerprint, hashes)
+        return Record(
+            whole,
+            place.model,
+            place.device,
+            place.dtype,
+            VERSIONS,
+            self._model.attention,
+            self._fingerprint,
+            hashes,
+            layers=self._model.layers,
+        )
 
     def _taken(self, job: Job) -> ImageParameters:
         return self._typed.taken(self._pipeline(job), job.asked.parameters)

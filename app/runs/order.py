@@ -59,6 +59,7 @@ class BatchOrder:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    layers: str = "auto"
 
     def __post_init__(self) -> None:
         if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
@@ -98,6 +99,7 @@ class BatchOrder:
         Raises:
             RequestError, ModelError: the file, or a default for all its rows, is wrong.
         """
-        how = (list(self.grid), self.wildcards, self.combine, seed, self.dtype)
+        precision = self.dtype if self.layers == "auto" else f"{self.dtype}, {self.layers}"
+        how = (list(self.grid), self.wildcards, self.combine, seed, precision)
         adapters = {} if self.loras is None else lora_files(self.loras)
         return Planner(self.asking, *how, adapters, self.weighted).plan(self.rows)

@@ -70,7 +70,7 @@ class Planner:
     """Makes a plan.
 
     Args:
-        dtype: as asked; another one makes other images.
+        precision: as asked; another one makes other images.
         combine: every combination of wildcards, in place of a pick; None leaves braces alone.
         adapters: files of the LoRAs that may be named.
         weighted: as asked.
@@ -83,12 +83,12 @@ class Planner:
         wildcards: Wildcards | None,
         combine: bool,
         seed: int,
-        dtype: str,
+        precision: str,
         adapters: Mapping[str, Path],
         weighted: bool | None,
     ):
         self._adapters, self._weighted = adapters, weighted
-        self._asking, self._grid, self._seed, self._dtype = asking, grid, seed, dtype
+        self._asking, self._grid, self._seed, self._precision = asking, grid, seed, precision
         self._wildcards, self._combine = wildcards, combine
         self._like: Counter[str] = Counter()  # rows by what they say
         self._same: Counter[str] = Counter()  # images by their keys
@@ -163,7 +163,7 @@ class Planner:
         told = asdict(asked.parameters)
         told["acceleration"] = asked.parameters.acceleration.as_json()
         pictures = {name: self._held(path) for name, path in asked.pictures.items()}
-        facts = [told, pictures, model_identity(asked.model), self._dtype]
+        facts = [told, pictures, model_identity(asked.model), self._precision]
         if self._weighted is not None:
             facts.append({"weighted": self._weighted})
         if adapters := self._named(asked):

@@ -15,11 +15,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 from mindsd.errors import RequestError
 from mindsd.stepcache.speeds import DIFFUSIONS, FLOWS
 
+UNEVEN = 2.0  # times as far apart as the nearest two: steps that are laid on a curve
 SETTINGS = ("order", "first", "last", "most", "least", "timed")
 
 
@@ -181,9 +183,8 @@ class StepCache:
             return None
         if self.mask is None:
             return [self._fixed(step, steps) for step in range(steps)]
-        even = not self.timed or not times or times[0] == times[-1]
-        along = range(steps) if even else [times[0] - time for time in times]
-        kinds = _masked(self.mask, [place / max(along[-1], 1e-9) for place in along])
+        shares = _shares(times) if self.timed and times else None
+        kinds = _masked(self.mask, shares or [step / max(steps - 1, 1) for step in range(steps)])
         ends = [self.at_an_end(step, steps) for step in range(steps)]
         return [Kind.WHOLE if end else kind for end, kind in zip(ends, kinds, strict=True)]
 
@@ -214,6 +215,18 @@ def _masked(mask: tuple[Kind, ...], shares: Sequence[float]) -> list[Kind]:
         others = (kind for kind in behind if kind is not Kind.WHOLE)
         kinds.append(Kind.WHOLE if step in whole else next(others, Kind.WHOLE))
     return kinds
+
+
+def _shares(times: Sequence[float]) -> list[float] | None:
+    """How far on their way steps are that stand for these times; None where they lie evenly.
+
+    Even steps that begin at a time t end one step before 0, so their last is not quite at the end.
+    """
+    gaps = [before - after for before, after in pairwise(times)]
+    if not gaps or max(gaps) < UNEVEN * min(gaps):
+        return None
+    end = times[0] * len(gaps) / len(times)
+    return [(times[0] - time) / end for time in times]
 
 
 def _mask(signs: str) -> tuple[Kind, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mindsd import ImageToImage, TextToImage
+from mindsd.config import speed_named
 from mindsd.errors import ModelError, RequestError
 from mindsd.pipelines.arguments import Arguments
 from mindsd.pipelines.loading import load_model
@@ -76,3 +77,12 @@ def test_more_steps_than_the_model_knows_are_refused():
     assert asked.of(ImageParameters("a", steps=999))["num_inference_steps"] == 999
     with pytest.raises(RequestError, match="at most 999 steps, got 1000"):
         asked.of(ImageParameters("a", steps=1000))
+
+
+@pytest.mark.parametrize(("family", "flow"), [("sd", False), ("sd3", True), ("flux", True)])
+def test_a_speed_is_the_plan_for_the_model_s_kind(family: str, flow: bool):
+    with TextToImage.load(CASES[family].pipe(), device="cpu") as draw:
+        asked = ImageParameters("a cat", steps=20, acceleration=speed_named("fast"))
+        whole = draw.complete(asked)
+        assert whole.acceleration == asked.acceleration.settled(flow=flow) != asked.acceleration
+        assert draw.complete(whole).acceleration == whole.acceleration  # a record, drawn again

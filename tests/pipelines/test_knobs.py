@@ -2,7 +2,7 @@
 
 import pytest
 
-from mindsd.config import PLAIN, Acceleration
+from mindsd.config import PLAIN, Acceleration, speed_named
 from mindsd.pipelines.bench import ways
 from mindsd.pipelines.knobs import BOLDER, KNOBS, Knob, calibrated
 from mindsd.pipelines.way import Way
@@ -33,6 +33,7 @@ def test_bolder_values_come_after_the_present_one():
 def test_a_way_is_told_in_flags():
     told = Acceleration.from_json({"step_cache": "skip:2", "guidance_until": 0.5})
     assert str(Way(told)) == "--step-cache skip:2 --guidance-until 0.5"
+    assert str(Way(speed_named("fast"))) == "--speed fast"
     assert (str(Way()), str(Way(steps=3))) == ("plain", "--steps 3")
     assert Way().is_plain and not Way(steps=3).is_plain
 
@@ -41,6 +42,7 @@ def test_a_bench_compares_with_fewer_steps():
     every = ways(24)
     assert every[0] == Way() and len(set(every)) == len(every)
     assert every[-3:] == [Way(steps=13), Way(steps=10), Way(steps=7)]
+    assert ways(50, flow=True)[-3:] == [Way(steps=13), Way(steps=10), Way(steps=8)]
     assert all(way.steps is None for way in ways(6))  # too few for a cache: nothing is left out
 
 

@@ -14,7 +14,7 @@ def test_a_company_begins_together(model):
         Job(seed, seed, f"k{seed}", Asked("m", ImageParameters("a", steps=2, seed=seed), {}))
         for seed in (1, 2, 3)
     )
-    with ModelRun(load_model(model), "auto", TypedPrompts()) as run:
+    with ModelRun(load_model(model), TypedPrompts()) as run:
         engine = run._pipeline(jobs[0]).engine  # its own, as nobody else uses it
         for _ in range(5):
             with run.held(Company(jobs, frozenset())):

@@ -14,6 +14,7 @@ TEXTS = [
     "plan:10-1",
     "speed:balanced",
     "speed:fast,least=8",
+    "plan:10-1,timed=1",
     "interval:2,order=0,first=3,last=2,least=1",
     "adaptive:0.1,most=2",
 ]
@@ -28,7 +29,8 @@ def test_texts_are_read_and_written(text):
     "text",
     " interval interval:x interval:0 adaptive:-1 adaptive:nan plan: plan:12 taylor:3 "
     "interval:2,order=2 interval:2,first=0 interval:2,bold=1 interval:2,most "
-    "speed: speed:lossless speed:slow tolerance:-1 tolerance:inf tolerance:0.1,order=0".split(" "),
+    "speed: speed:lossless speed:slow interval:2,timed=1 speed:fast,timed=1 plan:11,timed=2 "
+    "tolerance:-1 tolerance:inf tolerance:0.1,order=0".split(" "),
 )
 def test_what_cannot_be_a_plan(text):
     with pytest.raises(RequestError):
@@ -47,6 +49,21 @@ def test_a_mask_computes_as_many_steps_of_any_count_at_the_same_shares_of_the_wa
     assert plan.fixed(11) == [W, N, N, N, W, S, S, S, N, N, W]
     assert plan.fixed(3) == [W, W, W]
     assert StepCache.parse("plan:1,least=1").fixed(3) == [W, W, W]
+
+
+def test_a_timed_mask_computes_at_the_same_times_however_the_steps_are_spaced():
+    times = [1000.0, 990.0, 960.0, 900.0, 720.0, 500.0, 200.0, 10.0]
+    plan = StepCache.parse("plan:1-1--1-0-1,timed=1,least=1,last=0")
+    assert plan.fixed(8, times) == [W, N, N, N, W, W, N, W]
+    by_number = StepCache.parse("plan:1-1--1-0-1,least=1,last=0")
+    assert by_number.fixed(8, times) == by_number.fixed(8) == [W, N, W, N, W, N, S, W]
+
+
+@pytest.mark.parametrize("end", [0.0, 100.0])
+def test_where_steps_lie_evenly_time_is_their_number(end: float):
+    plan = StepCache.parse("plan:1-1--1-0-1,timed=1,least=1")
+    times = [1000 - (1000 - end) * step / 12 for step in range(13)]
+    assert plan.fixed(13, times) == plan.fixed(13)
 
 
 def test_what_kinds_of_steps_a_plan_asks_for():

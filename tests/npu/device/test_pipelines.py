@@ -170,6 +170,7 @@ def test_auto_on_other_chips(soc, dtype):
 @pytest.mark.parametrize(
     ("soc", "drawn", "told"),
     [
+        ("Ascend910_9391", {DENSE, "npu_geglu", "npu_rms_norm"}, {FUSED, WRITE, *DECODER}),
         ("Ascend950PR_9579", {DENSE, "npu_geglu", "npu_rms_norm"}, {FUSED, WRITE, *DECODER}),
         (
             "Ascend310P3",
