@@ -6,7 +6,7 @@
 Outputs of a diffusion change quickly whatever they are (noise, velocity); the clean latents hardly
 do, least of all over the logarithm of alpha / sigma, as in DPM-Solver++ (arXiv:2211.01095). The way
 of a rectified flow is nearly straight, and velocity times the change of sigma is what its solvers
-add up: on tiny-dit as many computed steps come 3 to 5 dB nearer so, and what a model's pipeline
+add up: on tiny-dit as many computed steps come 2 to 4 dB nearer so, and what a model's pipeline
 does to the sign or scale of an output does not matter. Where a sampler adds noise between the steps
 velocities change with it, so there a flow is forecast like a diffusion.
 """
