@@ -86,6 +86,9 @@ class Drawing:
         self.tally = Tally(self._jobs(order.asked), len(order.asked))
         for job in self.tally.jobs:
             self._encoding.check(self._record(job))
+        advice = [self._typed.advice(job.asked) for job in self.tally.jobs]
+        for said in dict.fromkeys(filter(None, advice)):
+            reporter.noted(said)
 
     def _jobs(self, asked: list[ImageParameters]) -> list[Job]:
         picture = self._pictures.get("image")

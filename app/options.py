@@ -15,7 +15,7 @@ from mindsd.weights.folder import find_model
 
 from .picture_encoding import PictureEncoding
 from .picture_record import Record
-from .samplers import scheduler_of
+from .samplers import wished_scheduler
 
 DRAW_SEED = -1  # what Automatic1111's users write for "any seed"
 
@@ -121,7 +121,8 @@ class Order:
 
     @cached_property
     def encoding(self) -> PictureEncoding:
-        return PictureEncoding(self.format, self.quality, self.metadata)
+        format = "jpeg" if self.format == "jpg" else self.format
+        return PictureEncoding(format, self.quality, self.metadata)
 
     @cached_property
     def asked(self) -> list[ImageParameters]:
@@ -134,7 +135,7 @@ class Order:
             "width": width,
             "height": height,
             "strength": self.strength,
-            "scheduler": None if self.scheduler is None else scheduler_of(self.scheduler),
+            "scheduler": None if self.scheduler is None else wished_scheduler(self.scheduler),
             "acceleration": self.acceleration,
         }
         given = {name: value for name, value in said.items() if value is not None}

@@ -8,6 +8,9 @@ that the class of a sampler cannot have is refused where the model is known.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
+
+from mindsd.errors import RequestError
 
 MULTISTEP, SDE = "DPMSolverMultistepScheduler", "algorithm_type=sde-dpmsolver++"
 # Name -> class and what is set.
@@ -61,6 +64,20 @@ def scheduler_of(sampler: str, schedule: str = "") -> str:
     name = " ".join(sampler.replace("(", " ").replace(")", " ").split())
     both = name if name.lower().endswith(f" {schedule}".lower()) else f"{name} {schedule}"
     return KNOWN.get(both.strip().lower(), f"{sampler} {schedule}".strip())
+
+
+def wished_scheduler(text: str) -> str:
+    """The scheduler that somebody asks for, by a sampler's name or its own.
+
+    Raises:
+        RequestError: no scheduler could have such a name, but a sampler nearly has.
+    """
+    found = scheduler_of(text)
+    if found == text and not text.partition("(")[0].strip().endswith("Scheduler"):
+        near = get_close_matches(text.strip().lower(), KNOWN, n=1, cutoff=0.75)
+        if near:
+            raise RequestError(f"there is no sampler {text!r}; did you mean {near[0]!r}?")
+    return found
 
 
 def sampler_of(scheduler: str) -> tuple[str, str]:

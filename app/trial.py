@@ -12,7 +12,7 @@ from mindsd.pipelines.parameters import ImageParameters, parse_size
 from mindsd.weights.embedded import embedded
 from mindsd.weights.folder import find_model
 
-from .samplers import scheduler_of
+from .samplers import wished_scheduler
 
 READABLE = (128, 128)  # pixels of the scenes that the checker reads
 MOST_IMAGES = 10_000
@@ -73,7 +73,7 @@ class Trial:
             "",
             steps=self.steps,
             guidance=self.guidance,
-            scheduler=None if self.scheduler is None else scheduler_of(self.scheduler),
+            scheduler=None if self.scheduler is None else wished_scheduler(self.scheduler),
             width=width,
             height=height,
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from mindsd.errors import RequestError
 from mindsd.pipelines.image import ImagePipeline
 from mindsd.pipelines.lora_tags import read_lora_tags
 from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.prompt_syntax import wants_weighting
 from mindsd.pipelines.shelf import lora_files
 from mindsd.pipelines.weighting import suggests_weighting
 
@@ -45,6 +47,16 @@ class TypedPrompts:
         if weighted is None:
             weighted = found.weighted or suggests_weighting(pipeline.arguments, found)
         return replace(found, weighted=weighted)
+
+    def advice(self, parameters: ImageParameters) -> str | None:
+        """What a prompt seems to want that is not there, in a sentence; None for nothing."""
+        wants = wants_weighting(parameters.prompt) and not parameters.weighted
+        if self._weighted is not None or not wants or find_spec("compel") is not None:
+            return None
+        return (
+            "words like (this:1.2) are drawn as they stand: weights take pip install "
+            "'mindsd[prompt]'; --not-weighted says that none are meant"
+        )
 
     def _bring(self, pipeline: ImagePipeline, name: str) -> None:
         if name in pipeline.loras:

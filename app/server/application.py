@@ -26,6 +26,11 @@ from .service import Service
 
 log = structlog.get_logger("mindsd.server")
 
+WORDS = {  # in place of pydantic's
+    "json_invalid": "it is not JSON",
+    "model_attributes_type": "it is a JSON object, sent as Content-Type: application/json",
+    "extra_forbidden": "there is no such field",
+}
 NO_PAGES: Any = {"docs_url": None, "redoc_url": None}  # they run scripts from elsewhere
 
 
@@ -87,7 +92,11 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")[:200]
-    said = first["msg"] if first["type"] != "value_error" else str(first["ctx"]["error"])
+    said = WORDS.get(first["type"], first["msg"])
+    if first["type"] == "value_error":
+        said = str(first["ctx"]["error"])
+    if first["type"] == "json_invalid":  # where: a place in the text
+        where = ""
     told = safe_words(f"{where or 'the body'}: {said}")
     return _answer(Refusal(400, "invalid_request", told, where or None))
 

@@ -24,7 +24,7 @@ from mindsd.stepcache.plan import StepCache
 from mindsd.tokenmerge.plan import TokenMerge
 
 from ..picture_encoding import PictureEncoding
-from ..samplers import scheduler_of
+from ..samplers import wished_scheduler
 from .bodies import Body, ModelId, Priority, Seconds
 
 MAX_IMAGES = 10  # of one request, as OpenAI has it
@@ -164,7 +164,7 @@ class ImageBody(Body):
             "width": width,
             "height": height,
             "strength": self._strength,
-            "scheduler": None if self.scheduler is None else scheduler_of(self.scheduler),
+            "scheduler": None if self.scheduler is None else wished_scheduler(self.scheduler),
             "acceleration": self.acceleration,
             "loras": self.loras,
             "weighted": self.weighted,

@@ -37,6 +37,7 @@ class Server(uvicorn.Server):
         service: what its application is made over.
         drain: seconds that what runs may take when the end is asked for.
         on_start: called once requests are taken.
+        on_end: called when the end is asked for, with how many requests are in hand.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class Server(uvicorn.Server):
         service: Service,
         drain: float,
         on_start: Callable[[], None] = lambda: None,
+        on_end: Callable[[int], None] = lambda taken: None,
     ) -> None:
         super().__init__(config)
         self.service = service
         self._drain = drain
-        self._on_start = on_start
+        self._on_start, self._on_end = on_start, on_end
         self._ending: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -68,8 +70,10 @@ class Server(uvicorn.Server):
     def end(self) -> None:
         """Drain and close; at once where it is asked for a second time."""
         if self._ending is not None:
+            self.service.cancel_all()
             self.should_exit = True
             return
+        self._on_end(self.service.taken)
         self._ending = asyncio.get_running_loop().create_task(self._end())
 
     async def _end(self) -> None:
@@ -102,6 +106,7 @@ def make_server(
     *,
     drain: float = 30.0,
     on_start: Callable[[], None] = lambda: None,
+    on_end: Callable[[int], None] = lambda taken: None,
 ) -> Server:
     """The server of an application; `serve` runs it."""
     config = uvicorn.Config(
@@ -115,7 +120,7 @@ def make_server(
         http="h11",
         ws="none",
     )
-    return Server(config, service, drain, on_start)
+    return Server(config, service, drain, on_start, on_end)
 
 
 async def serve(server: Server, at: socket.socket) -> None:

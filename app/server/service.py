@@ -134,6 +134,11 @@ class Service:
         waiting = [own for own in self._jobs.values() if own.state == "queued"]
         return waiting.index(job)
 
+    def cancel_all(self) -> None:
+        """End every job now: the server is going down."""
+        for job in self._jobs.values():
+            job.cancel(replace(DRAINING))
+
     async def drain(self, seconds: float) -> None:
         """Take no more; let what runs end, and cancel what has not after so many seconds."""
         self.draining = True
@@ -141,8 +146,7 @@ class Service:
         waits = [asyncio.create_task(job.wait()) for job in live]
         if waits:
             await asyncio.wait(waits, timeout=seconds)
-        for job in live:
-            job.cancel(replace(DRAINING))
+        self.cancel_all()
         if waits:
             await asyncio.wait(waits, timeout=LAST_STEP)
         for listener in self.on_drained:

@@ -100,7 +100,13 @@ def serve(order: ServeOrder) -> None:
                 note(f"{address} is the page" if paged else MISSING)
             print(address, flush=True)
 
-        asyncio.run(run(make_server(app, service, drain=order.drain, on_start=started), at))
+        def ending(taken: int) -> None:
+            if taken:
+                said = f"{taken} requests are in hand and have {order.drain:g} s to end"
+                note(f"{said}; Ctrl-C again ends them at once")
+
+        how = {"drain": order.drain, "on_start": started, "on_end": ending}
+        asyncio.run(run(make_server(app, service, **how), at))
 
 
 def note(text: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from mindsd.pipelines.lora_tags import read_lora_tags
+
 from ..samplers import KNOWN
 from .canvas import files_of
 from .exhibit import Shown
@@ -22,7 +24,7 @@ FIELDS = (
     *("prompt", "negative_prompt", "model", "speed", "size", "n", "steps", "guidance"),
     *("seed", "scheduler", "weighted", "strength"),
 )
-PAUSE = 0.15  # seconds between two looks at what runs
+PAUSE = 0.5  # seconds between two looks at what runs; each has Gradio's editor send its picture
 
 
 class ImageHandlers:
@@ -41,9 +43,13 @@ class ImageHandlers:
             names: of LoRAs; their weights come after the values of `FIELDS`.
         """
         fields, weights = dict(zip(FIELDS, values, strict=False)), values[len(FIELDS) :]
+        if not str(fields.get("prompt") or "").strip():
+            raise gr.Error("there is no prompt; say what to draw", print_exception=False)
         fields["loras"] = dict(zip(names or (), map(_number, weights), strict=False))
         desk = self._studio.desk(desk_id)
         with toasts():
+            fields["prompt"], tagged = read_lora_tags(str(fields["prompt"]))
+            fields["loras"] |= dict(tagged)
             files = await asyncio.to_thread(files_of, canvas)
             if not files:
                 fields["strength"] = None

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mindsd.app.samplers import SAMPLERS, SCHEDULES, sampler_of, scheduler_of
+from mindsd.app.samplers import SAMPLERS, SCHEDULES, sampler_of, scheduler_of, wished_scheduler
 from mindsd.errors import RequestError
 from mindsd.pipelines.arguments import Arguments
 from tests.zoo.stable_diffusion import stable_diffusion
@@ -115,3 +115,11 @@ def test_uniform_and_sgm_uniform_lay_time_steps_evenly(arguments):
 def test_what_no_scheduler_does_is_refused(name, words, arguments):
     with pytest.raises(RequestError, match=words):
         arguments.scheduler(scheduler_of(name))
+
+
+def test_a_sampler_with_a_typo_is_told_the_right_one():
+    with pytest.raises(RequestError, match="did you mean 'euler a'"):
+        wished_scheduler("Eular a")
+    assert wished_scheduler("Euler a") == scheduler_of("Euler a")
+    assert wished_scheduler("MyOwnScheduler") == "MyOwnScheduler"
+    assert scheduler_of("Eular a") == "Eular a"  # read from a picture it is nobody's mistake

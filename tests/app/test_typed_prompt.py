@@ -72,3 +72,12 @@ def test_weights_count_where_there_are_some_and_not_where_it_is_said(drawn):
     assert not np.array_equal(literal, weighted)
     assert np.array_equal(drawn("a (red:1) fox")[0], drawn("a red fox", "--weighted")[0])
     assert np.array_equal(plain, drawn("a red fox", "--weighted")[0])
+
+
+def test_without_compel_weights_are_told_of(mindsd, model, tmp_path, monkeypatch):
+    for place in ("mindsd.app.typed_prompt", "mindsd.pipelines.weighting"):
+        monkeypatch.setattr(f"{place}.find_spec", lambda name: None)
+    said = ("generate", "a (red:1.5) fox", "--model", model, "--steps", 2, "-o", tmp_path)
+    run = mindsd(*said, "--size", "64x64")
+    assert run.code == 0 and "weights take pip install 'mindsd[prompt]'" in run.err
+    assert "weights take" not in mindsd(*said, "--size", "64x64", "--not-weighted").err

@@ -105,6 +105,7 @@ def test_a_second_signal_does_not_wait(hub: Hub):
         job = own.draw(990)
         own.signal()
         own.signal()
+        eventually(lambda: job.refusal is not None and job.refusal.code == "draining")
         own.thread.join(20)
         assert not own.thread.is_alive() and job.state == "failed"
 

@@ -178,3 +178,13 @@ def test_another_model_forgets_a_scheduler_that_is_not_everybodys(in_studio):
         assert handlers.sampler("FlowMatchEulerDiscreteScheduler") == handlers.sampler(None) == OWN
 
     in_studio(body)
+
+
+def test_a_tag_names_an_adapter_and_no_prompt_is_none(in_studio):
+    async def body(studio: Studio):
+        id, _, _ = await draw(studio, prompt="a fox <lora:ink:0.8>")
+        assert "no LoRA 'ink'" in (studio.desk(id).runs[-1].trouble or "")
+        with pytest.raises(gr.Error, match="there is no prompt"):
+            await draw(studio, prompt="  ")
+
+    in_studio(body)
