@@ -17,7 +17,7 @@ serve: .venv/web
 	.venv/bin/mindsd serve
 
 test: .venv/dev
-	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The NPU's paths on a simulated NPU: the real torch_npu over a stand-in for CANN. It has a virtual
 # environment of its own, for torch_npu changes `import torch` for everybody.

@@ -73,10 +73,11 @@ def test_the_conversation_goes_on_and_the_last_answer_can_be_written_anew(in_stu
 def test_stopping_keeps_what_is_written(in_studio):
     async def body(studio: Studio):
         handlers = ChatHandlers(studio)
-        id, _ = await handlers.say(None, {"text": "Hello"}, "writes", "", "200", "1")
+        id, _ = await handlers.say(None, {"text": "Hello"}, "writes", "", "200", "0")
         talk = studio.desk(id).talk
-        while not (talk.turns[-1].role == "assistant" and talk.turns[-1].text):
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(60):
+            while not (talk.turns[-1].role == "assistant" and talk.turns[-1].text):
+                await asyncio.sleep(0.005)
         with pytest.raises(gr.Error, match="stop it first"):
             await handlers.say(id, {"text": "More"}, "writes", *GREEDY)
         handlers.stop(id)
