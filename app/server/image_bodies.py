@@ -122,6 +122,11 @@ class ImageBody(Body):
             raise ValueError("a quality is a speed by OpenAI's name; say one of the two")
         return value
 
+    @field_validator("scheduler")
+    @classmethod
+    def _is_a_scheduler(cls, value: str | None) -> str | None:
+        return None if value is None else wished_scheduler(value)
+
     @field_validator("step_cache")
     @classmethod
     def _is_a_cache(cls, value: str | None) -> str | None:
@@ -164,7 +169,7 @@ class ImageBody(Body):
             "width": width,
             "height": height,
             "strength": self._strength,
-            "scheduler": None if self.scheduler is None else wished_scheduler(self.scheduler),
+            "scheduler": self.scheduler,
             "acceleration": self.acceleration,
             "loras": self.loras,
             "weighted": self.weighted,

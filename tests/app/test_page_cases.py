@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import torch
 
 from mindsd.app import page_cases
 from mindsd.app.page_cases import explain_pages
 from mindsd.attention.npu import Npu
 from mindsd.attention.npu_paged import NpuPaged
 from mindsd.attention.registry import Registry
+from mindsd.device import Device
 from mindsd.kvcache import pages
 from tests.attention.simulated import simulated
 
@@ -31,6 +33,8 @@ def test_on_an_npu(monkeypatch, chip, backend, why):
     kind = pages.NpuPages if why is None else pages.Pages
     store = partial(page_cases.PageStore, kind=lambda device: kind)
     monkeypatch.setattr(page_cases, "PageStore", store)
+    here = Device("cpu", "simulated", torch.bfloat16, 2**30)  # whatever this machine is fast in
+    monkeypatch.setattr(page_cases, "find_device", lambda kind: here)
     with simulated(chip):
         registry = Registry([Npu(("cpu",))], [NpuPaged(("cpu",))])
         (answer,) = explain_pages(["cpu"], registry)

@@ -52,9 +52,9 @@ def test_a_mask_computes_as_many_steps_of_any_count_at_the_same_shares_of_the_wa
 
 
 def test_a_timed_mask_computes_at_the_same_times_however_the_steps_are_spaced():
-    times = [1000.0, 990.0, 960.0, 900.0, 720.0, 500.0, 200.0, 10.0]
+    times = [1000.0, 990.0, 960.0, 900.0, 720.0, 500.0, 300.0, 125.0]
     plan = StepCache.parse("plan:1-1--1-0-1,timed=1,least=1,last=0")
-    assert plan.fixed(8, times) == [W, N, N, N, W, W, N, W]
+    assert plan.fixed(8, times) == [W, N, N, N, W, W, S, W]
     by_number = StepCache.parse("plan:1-1--1-0-1,least=1,last=0")
     assert by_number.fixed(8, times) == by_number.fixed(8) == [W, N, W, N, W, N, S, W]
 
