@@ -24,7 +24,7 @@ FLAGS = (
 )
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-SECONDS = 60
+SECONDS = 90  # a bound for a busy machine; what is waited for mostly comes at once
 
 
 class Browser:
