@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 
 from .progress import describe_seconds
+from .terminal import terminal
 
 LINE_EVERY, DRAWN_EVERY = 5.0, 0.1  # seconds
 
@@ -114,6 +115,5 @@ class LiveBatch(BatchLines):
 
 def choose_batch_progress() -> BatchLines:
     """A live line on a terminal, or plain lines."""
-    console = Console(stderr=True)
-    live = console.is_terminal and not console.is_dumb_terminal
-    return LiveBatch(console) if live else BatchLines()
+    console = terminal()
+    return BatchLines() if console is None else LiveBatch(console)

@@ -5,7 +5,6 @@ Imports torch and diffusers; the commands import this file when they run.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -27,10 +26,10 @@ from .output import OutputFolder
 from .picture_encoding import PNG
 from .picture_record import Record
 from .progress import Place, Reporter
+from .recording import place_of, record_of
 from .repetition import differences, file_hash
 from .tally import Job, Tally
 from .typed_prompt import TypedPrompts
-from .versions import VERSIONS
 
 IN_HAND = 256  # images submitted at once: more than any batch takes, few enough to hold in memory
 
@@ -75,10 +74,6 @@ class Drawing:
             order.loras, repeated if order.weighted is None else order.weighted
         )
         self._encoding = order.encoding
-        self._attention, self._layers = order.attention, order.layers
-        self._fingerprint = ""
-        with suppress(RequestError):  # a model that cannot be told from others draws all the same
-            self._fingerprint = fingerprint(pipeline.pipe)
         self._hashes = {name: file_hash(file) for name, file in order.pictures.items()}
         self._pictures: dict[str, Any] = {
             name: read_picture(file) for name, file in order.pictures.items()
@@ -102,9 +97,7 @@ class Drawing:
     @property
     def place(self) -> Place:
         """Where the model is."""
-        model = self._pipeline.model
-        dtype = str(self._pipeline.pipe.dtype).removeprefix("torch.")
-        return Place(model.name, model.device.kind, dtype)
+        return place_of(self._pipeline.model)
 
     def check(self, profile: Profile, force: bool) -> None:
         """See that a profile is this model's; tell what else differs from when it was tuned.
@@ -174,18 +167,7 @@ class Drawing:
         self._reporter.told(job, event)
 
     def _record(self, job: Job) -> Record:
-        place = self.place
-        return Record(
-            job.parameters,
-            place.model,
-            place.device,
-            place.dtype,
-            VERSIONS,
-            self._attention,
-            self._fingerprint,
-            self._hashes,
-            layers=self._layers,
-        )
+        return record_of(self._pipeline.model, job.parameters, self._hashes)
 
 
 def settle(

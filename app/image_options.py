@@ -63,5 +63,11 @@ Weighted = Annotated[
         help="Whether (word:1.2) and [word] weigh. (default: where there are some)",
     ),
 ]
+Attention = Annotated[
+    str,
+    typer.Option(
+        help="auto; off: diffusers' own; on an NPU sparse:0.5 or a package (docs/npu.md)."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line, for machines.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the paths only.")]

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from mindsd.config import Acceleration
 from mindsd.pipelines.parameters import ImageParameters
@@ -25,8 +23,7 @@ from mindsd.pipelines.parameters import ImageParameters
 from .a1111 import read_text, write_text
 from .picture_texts import PictureTexts, read_texts
 
-# Lists come back as the tuples, dictionaries as the classes that the fields' types say.
-PARAMETERS = TypeAdapter(ImageParameters)
+FIELDS = [own.name for own in fields(ImageParameters)]
 PLACES = ("model", "device", "dtype", "attention", "layers", "fingerprint")
 
 
@@ -55,8 +52,8 @@ class Record:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what has no words in JSON as `str` gives it."""
-        told = PARAMETERS.dump_python(self.parameters, mode="json", fallback=str)
-        told["acceleration"] = self.parameters.acceleration.as_json()
+        less = {"acceleration": self.parameters.acceleration.as_json()}
+        told = json.loads(json.dumps(asdict(self.parameters) | less, default=str))
         places = {name: getattr(self, name) for name in PLACES}
         more = {"pictures": dict(self.pictures), "versions": dict(self.versions)}
         return {"parameters": told, **places, **more}
@@ -82,11 +79,11 @@ def read_record(file: str | Path) -> Record | None:
 def _read_ours(text: str | None) -> Record | None:
     try:
         content = json.loads(text or "")
-        told = dict(content["parameters"])
+        told = {k: v for k, v in dict(content["parameters"]).items() if k in FIELDS}
         told["acceleration"] = Acceleration.from_json(told.get("acceleration", {}))
         places: dict[str, Any] = {name: str(content.get(name, "")) for name in PLACES}
         return Record(
-            PARAMETERS.validate_python(told),
+            ImageParameters(**told),
             versions=_words(content["versions"]),
             pictures=_words(content.get("pictures", {})),
             **places,

@@ -14,6 +14,7 @@ from mindsd.pipelines.yardstick import Measuring
 
 from .findings import HEADINGS, Finding, describe, table
 from .progress import describe_seconds
+from .terminal import terminal
 
 LINE_EVERY = 5.0  # seconds
 WIDTH = 150  # columns of a table that does not go to a terminal
@@ -132,5 +133,5 @@ def choose_watch(as_json: bool) -> Watch:
     """JSON lines, a live line on a terminal, or plain lines."""
     if as_json:
         return JsonWatch()
-    console = Console(stderr=True)
-    return LiveWatch(console) if console.is_terminal and not console.is_dumb_terminal else Watch()
+    console = terminal()
+    return Watch() if console is None else LiveWatch(console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from diffusers import DiffusionPipeline
@@ -18,6 +19,7 @@ from mindsd.batching.image_adapters import ImageAdapters
 from mindsd.device import Device
 from mindsd.engine import Engine, Limits
 from mindsd.errors import RequestError
+from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.modules import (
     find_advisers,
     find_denoisers,
@@ -82,6 +84,14 @@ class LoadedModel:
         check_layers(self.layers, self.device.kind, self.pipe.dtype)
         self.loras = ImageAdapters(self.pipe)
         self.shared = SharedEngine(self.name, self._own_engine, self._open, self._close)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of its weights, as they were when it was first asked; "" where it has none of its own."""
+        try:
+            return aside(lambda: fingerprint(self.pipe))
+        except RequestError:
+            return ""
 
     def own_parts(self) -> dict[str, Any]:
         """The components that each request needs one of its own of, instead of the shared ones."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from functools import cached_property
 from typing import TypeVar
 
-from mindsd.aside import aside
 from mindsd.engine import Engine
 from mindsd.errors import RequestError
-from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.image import ImagePipeline
 from mindsd.pipelines.image_to_image import ImageToImage
 from mindsd.pipelines.inpaint import Inpaint
@@ -49,16 +46,6 @@ class Resident:
             assert self.text_to_image  # opened now, so that the first request does not wait
         else:
             self._text = TextGeneration(loaded, engine)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the weights of a model that draws; empty for one that cannot be told from others."""
-        assert isinstance(self.loaded, LoadedModel)
-        pipe = self.loaded.pipe
-        try:
-            return aside(lambda: fingerprint(pipe))
-        except RequestError:
-            return ""
 
     @property
     def text_to_image(self) -> TextToImage:

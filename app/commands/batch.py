@@ -9,34 +9,10 @@ import typer
 
 from mindsd.errors import RequestError
 
+from .. import image_options as say
 from ..device_options import Device, Dtype, Layers
-from ..image_options import (
-    Guidance,
-    GuidanceUntil,
-    Image,
-    Json,
-    Loras,
-    Mask,
-    Model,
-    Negative,
-    Output,
-    Quiet,
-    Scheduler,
-    Size,
-    Speed,
-    StepCache,
-    Steps,
-    Strength,
-    TokenMerge,
-    Weighted,
-)
 from ..options import DRAW_SEED
-from ..runs.grid import parse_grid
-from ..runs.live_progress import choose_progress
-from ..runs.lock import Shard
-from ..runs.order import TOGETHER, BatchOrder
-from ..runs.run import rehearse, run
-from ..runs.wildcards import Wildcards
+from ..runs.company import TOGETHER
 
 Text = str | None
 File = Path | None
@@ -53,24 +29,24 @@ def batch(
             help="Prompts: .txt, .csv, .tsv or .jsonl; then more axes of --grid.",
         ),
     ],
-    output: Output = Path("out"),
+    output: say.Output = Path("out"),
     images: Annotated[int, typer.Option("-n", "--images", help="Images of each row.")] = 1,
-    model: Model = "tiny-sd",
-    negative_prompt: Negative = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
+    model: say.Model = "tiny-sd",
+    negative_prompt: say.Negative = None,
+    steps: say.Steps = None,
+    guidance: say.Guidance = None,
     seed: Annotated[
         Whole, typer.Option(help="Of the run: decides the seeds of rows without. (default: any)")
     ] = None,
-    size: Size = None,
-    scheduler: Scheduler = None,
-    image: Image = None,
-    mask: Mask = None,
-    strength: Strength = None,
-    speed: Speed = None,
-    step_cache: StepCache = None,
-    token_merge: TokenMerge = None,
-    guidance_until: GuidanceUntil = None,
+    size: say.Size = None,
+    scheduler: say.Scheduler = None,
+    image: say.Image = None,
+    mask: say.Mask = None,
+    strength: say.Strength = None,
+    speed: say.Speed = None,
+    step_cache: say.StepCache = None,
+    token_merge: say.TokenMerge = None,
+    guidance_until: say.GuidanceUntil = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE,VALUE", help="Every row with each; may be said again."),
@@ -84,8 +60,8 @@ def batch(
     no_wildcards: Annotated[
         bool, typer.Option("--no-wildcards", help="Leave {a|b} in prompts as it is.")
     ] = False,
-    loras: Loras = None,
-    weighted: Weighted = None,
+    loras: say.Loras = None,
+    weighted: say.Weighted = None,
     limit: Annotated[Whole, typer.Option(help="At most so many images now.")] = None,
     shard: Annotated[
         Text, typer.Option(metavar="I/N", help="Part I of N, beside other processes.")
@@ -96,17 +72,15 @@ def batch(
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers = "auto",
-    attention: Annotated[
-        str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
-    ] = "auto",
+    attention: say.Attention = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be drawn, and draw nothing.")
     ] = False,
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Leave out report.html, sheets and grids.")
     ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    as_json: say.Json = False,
+    quiet: say.Quiet = False,
 ) -> None:
     """Draw every row of a file: a prompt a line, or a table or JSON lines that name options.
 
@@ -115,6 +89,13 @@ def batch(
     strength, speed, model and so on; options here are for rows that don't. Pictures in the file
     are meant from where it lies. The paths go to stdout, progress to stderr.
     """
+    from ..runs.grid import parse_grid  # the command line answers without all this
+    from ..runs.live_progress import choose_progress
+    from ..runs.lock import Shard
+    from ..runs.order import BatchOrder
+    from ..runs.run import rehearse, run
+    from ..runs.wildcards import Wildcards
+
     said = {
         "n": images,
         "model": model,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..completions import image_models, samplers
+from .. import image_options as say
 from ..device_options import Device, Dtype, Layers
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
@@ -21,36 +21,22 @@ Real = float | None
 
 def bench(
     context: typer.Context,
-    model: Annotated[
-        str,
-        typer.Option(
-            "-m", "--model", help="Embedded model or diffusers folder.", autocompletion=image_models
-        ),
-    ] = "tiny-sd",
+    model: say.Model = "tiny-sd",
     prompts: Annotated[
         Path | None, typer.Option(help="File with a prompt on each line. (default: our own)")
     ] = None,
-    steps: Annotated[Whole, typer.Option(help="Denoising steps. (default: the model's)")] = None,
-    guidance: Annotated[Real, typer.Option(help="Guidance scale. (default: the model's)")] = None,
-    scheduler: Annotated[
-        Text,
-        typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".', autocompletion=samplers),
-    ] = None,
-    size: Annotated[
-        Text, typer.Option(metavar="WxH", help="Pixels. (default: the model's)")
-    ] = None,
+    steps: say.Steps = None,
+    guidance: say.Guidance = None,
+    scheduler: say.Scheduler = None,
+    size: say.Size = None,
     images: Annotated[int, typer.Option(help="That quality is judged on.")] = 16,
     batch: Annotated[int, typer.Option(help="Images drawn at once.")] = 4,
     rounds: Annotated[int, typer.Option(help="How often the time of each way is taken.")] = 3,
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers = "auto",
-    attention: Annotated[
-        str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
-    ] = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per line, for machines.")
-    ] = False,
+    attention: say.Attention = "auto",
+    as_json: say.Json = False,
 ) -> None:
     """Show what each way to draw faster saves, and what it costs in likeness and memory.
 

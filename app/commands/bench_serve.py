@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
-import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from ..interrupt import EXIT_CODE
-from ..load.drive import client_of, drive
 from ..load.plan import LoadPlan, Targets
-from ..load.verdict import judge, table
-from ..load.visit import Visit
 
 Text = str | None
 Whole = int | None
-LINE_EVERY = 5.0  # seconds
-WIDTH = 120  # columns of a table that does not go to a terminal
 
 
 def bench_serve(
@@ -51,35 +40,7 @@ def bench_serve(
     plan = LoadPlan(
         seconds, rate, images, chat_model, image_model, max_tokens, steps, size, seed, most
     )
-    targets, visits, began = Targets(first_token, between_tokens, image), [], time.perf_counter()
-    last = began
+    targets = Targets(first_token, between_tokens, image)
+    from ..load.session import hold  # loads an HTTP client, which the command line answers without
 
-    def told(own: Visit) -> None:
-        nonlocal last
-        visits.append(own)
-        if time.perf_counter() - last >= LINE_EVERY:
-            last = time.perf_counter()
-            failed = sum(one.failure is not None for one in visits)
-            print(f"{last - began:.0f} s: {len(visits)} over, {failed} failed", file=sys.stderr)
-
-    async def go() -> None:
-        async with client_of(url, api_key) as client:
-            await drive(client, plan, told)
-
-    stopped = False
-    try:
-        asyncio.run(go())
-    except KeyboardInterrupt:  # what is known so far is shown
-        stopped = True
-    _show(visits, targets, as_json)
-    raise typer.Exit(EXIT_CODE if stopped else int(any(own.failure for own in visits)))
-
-
-def _show(visits: list[Visit], targets: Targets, as_json: bool) -> None:
-    verdicts = judge(visits, targets)
-    if as_json:
-        print(json.dumps([own.as_json() for own in verdicts]), flush=True)
-        return
-    console = Console(highlight=False)
-    wide = console if console.is_terminal else Console(highlight=False, width=WIDTH)
-    wide.print(table(verdicts))
+    raise typer.Exit(hold(url, api_key, plan, targets, as_json))

@@ -8,29 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from .. import image_options as say
 from ..device_options import Device, Dtype, Layers
-from ..image_options import (
-    Guidance,
-    GuidanceUntil,
-    Image,
-    Json,
-    Loras,
-    Mask,
-    Model,
-    Negative,
-    Output,
-    Quiet,
-    Scheduler,
-    Size,
-    Speed,
-    StepCache,
-    Steps,
-    Strength,
-    TokenMerge,
-    Weighted,
-)
 from ..interrupt import EXIT_CODE, Interrupt
 from ..json_lines import JsonLines
 from ..libraries import heavy_imports
@@ -40,6 +20,7 @@ from ..output import OutputFolder
 from ..progress import Lines, Reporter
 from ..repetition import repeat
 from ..tally import Tally
+from ..terminal import terminal
 
 UNRECORDED = ("images_per_prompt", "format", "quality", "metadata", "preview_every", "loras")
 
@@ -64,19 +45,19 @@ def generate(
             "--from", metavar="FILE", help="Draw this picture again; what else is said overrides."
         ),
     ] = None,
-    model: Model = "tiny-sd",
-    negative_prompt: Negative = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
+    model: say.Model = "tiny-sd",
+    negative_prompt: say.Negative = None,
+    steps: say.Steps = None,
+    guidance: say.Guidance = None,
     seed: Annotated[
         Whole, typer.Option(help="Of the first image; the others count up. (default: any)")
     ] = None,
-    size: Size = None,
-    scheduler: Scheduler = None,
-    image: Image = None,
-    mask: Mask = None,
-    strength: Strength = None,
-    output: Output = Path("out"),
+    size: say.Size = None,
+    scheduler: say.Scheduler = None,
+    image: say.Image = None,
+    mask: say.Mask = None,
+    strength: say.Strength = None,
+    output: say.Output = Path("out"),
     format: Annotated[str, typer.Option(metavar="png|jpeg|webp", help="Of the files.")] = "png",
     quality: Annotated[
         Whole, typer.Option(help="Of jpeg and webp, 1 to 100. (default: 95)")
@@ -87,28 +68,23 @@ def generate(
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers = "auto",
-    attention: Annotated[
-        str,
-        typer.Option(
-            help="auto; off: diffusers' own; on an NPU sparse:0.5 or a package (docs/npu.md)."
-        ),
-    ] = "auto",
-    speed: Speed = None,
+    attention: say.Attention = "auto",
+    speed: say.Speed = None,
     profile: Annotated[File, typer.Option(help="What mindsd tune wrote for the model.")] = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Use the --profile, or draw the --from, of another model."),
     ] = False,
-    step_cache: StepCache = None,
-    token_merge: TokenMerge = None,
-    guidance_until: GuidanceUntil = None,
-    loras: Loras = None,
-    weighted: Weighted = None,
+    step_cache: say.StepCache = None,
+    token_merge: say.TokenMerge = None,
+    guidance_until: say.GuidanceUntil = None,
+    loras: say.Loras = None,
+    weighted: say.Weighted = None,
     preview_every: Annotated[
         int, typer.Option(metavar="K", help="Save a rough picture every K steps.")
     ] = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    as_json: say.Json = False,
+    quiet: say.Quiet = False,
 ) -> None:
     """Draw every prompt and write the images as files that say how they were made.
 
@@ -170,8 +146,8 @@ def choose_reporter(as_json: bool, quiet: bool) -> Reporter:
         return JsonLines()
     if quiet:
         return Reporter()
-    console = Console(stderr=True)
-    return Live(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
+    console = terminal()
+    return Lines() if console is None else Live(console)
 
 
 def _run(order: Order, output: OutputFolder, reporter: Reporter) -> int:

@@ -11,7 +11,7 @@ import typer
 from mindsd.errors import OutputError
 from mindsd.pipelines.profile import check_place
 
-from ..completions import image_models, samplers
+from .. import image_options as say
 from ..device_options import Device, Dtype, Layers
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
@@ -24,12 +24,7 @@ Real = float | None
 
 
 def tune(
-    model: Annotated[
-        str,
-        typer.Option(
-            "-m", "--model", help="Embedded model or diffusers folder.", autocompletion=image_models
-        ),
-    ] = "tiny-sd",
+    model: say.Model = "tiny-sd",
     bound: Annotated[
         str,
         typer.Option(help="What it may cost: ssim>=0.95, psnr>=35, right>=-0.01, with commas."),
@@ -37,15 +32,10 @@ def tune(
     prompts: Annotated[
         Path | None, typer.Option(help="File with a prompt on each line. (default: our own)")
     ] = None,
-    steps: Annotated[Whole, typer.Option(help="Denoising steps. (default: the model's)")] = None,
-    guidance: Annotated[Real, typer.Option(help="Guidance scale. (default: the model's)")] = None,
-    scheduler: Annotated[
-        Text,
-        typer.Option(help='As in EulerDiscreteScheduler, or "Euler a".', autocompletion=samplers),
-    ] = None,
-    size: Annotated[
-        Text, typer.Option(metavar="WxH", help="Pixels. (default: the model's)")
-    ] = None,
+    steps: say.Steps = None,
+    guidance: say.Guidance = None,
+    scheduler: say.Scheduler = None,
+    size: say.Size = None,
     images: Annotated[
         int, typer.Option(help="To search with; as many others prove what is found.")
     ] = 16,
@@ -58,12 +48,8 @@ def tune(
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers = "auto",
-    attention: Annotated[
-        str, typer.Option(help="auto, or off: diffusers' own, whatever this machine has.")
-    ] = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per line, for machines.")
-    ] = False,
+    attention: say.Attention = "auto",
+    as_json: say.Json = False,
 ) -> None:
     """Find the fastest way to draw within a bound, prove it on images the search never saw, and
     write a profile for `mindsd generate --profile`.

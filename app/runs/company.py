@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from .plan import Job
+if TYPE_CHECKING:
+    from .plan import Job
+
+TOGETHER = 8  # images, unless something else is said
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mindsd.errors import Cancelled, EngineClosed, MindsdError, RequestError
-from mindsd.pipelines.fingerprint import fingerprint
+from mindsd.errors import Cancelled, EngineClosed, MindsdError
 from mindsd.pipelines.image import ImagePipeline
 from mindsd.pipelines.image_to_image import ImageToImage
 from mindsd.pipelines.inpaint import Inpaint
@@ -30,9 +29,9 @@ from ..interrupt import Interrupt
 from ..picture_encoding import PNG
 from ..picture_record import Record
 from ..progress import Place
+from ..recording import place_of, record_of
 from ..repetition import file_hash
 from ..typed_prompt import TypedPrompts
-from ..versions import VERSIONS
 from .company import Company
 from .order import BatchOrder
 from .plan import Job
@@ -157,9 +156,6 @@ class ModelRun:
 
     def __init__(self, model: LoadedModel, typed: TypedPrompts):
         self._model, self._typed = model, typed
-        self._fingerprint = ""
-        with suppress(RequestError):  # a model that cannot be told from others draws all the same
-            self._fingerprint = fingerprint(model.pipe)
         self._pipelines: dict[type[ImagePipeline], ImagePipeline] = {}
         self._open = ExitStack()
 
@@ -172,8 +168,7 @@ class ModelRun:
     @property
     def place(self) -> Place:
         """Where the model is."""
-        dtype = str(self._model.pipe.dtype).removeprefix("torch.")
-        return Place(self._model.name, self._model.device.kind, dtype)
+        return place_of(self._model)
 
     def held(self, company: Company) -> ExitStack:
         """While entered the engine begins nothing, so that all of a company begin together."""
@@ -202,19 +197,8 @@ class ModelRun:
         given = job.asked.pictures.get("image")
         picture = None if given is None else read_picture(given)
         whole = settle(self._pipeline(job), self._taken(job), picture)
-        place = self.place
         hashes = {name: file_hash(Path(file)) for name, file in job.asked.pictures.items()}
-        return Record(
-            whole,
-            place.model,
-            place.device,
-            place.dtype,
-            VERSIONS,
-            self._model.attention,
-            self._fingerprint,
-            hashes,
-            layers=self._model.layers,
-        )
+        return record_of(self._model, whole, hashes)
 
     def _taken(self, job: Job) -> ImageParameters:
         return self._typed.taken(self._pipeline(job), job.asked.parameters)

@@ -14,6 +14,7 @@ from mindsd.errors import MindsdError
 
 from ..live import Said
 from ..progress import Place
+from ..terminal import terminal
 from .progress import LINE_EVERY, Lines, Quiet, RunTally
 
 
@@ -119,5 +120,5 @@ def choose_progress(as_json: bool, quiet: bool) -> Quiet:
         return Json()
     if quiet:
         return Quiet()
-    console = Console(stderr=True)
-    return Live(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
+    console = terminal()
+    return Lines() if console is None else Live(console)

@@ -13,13 +13,12 @@ from mindsd.pipelines.parameters import MAX_SEED
 from mindsd.pipelines.shelf import lora_files
 
 from .asking import Asking
+from .company import TOGETHER
 from .grid import Cell
 from .lock import Shard
 from .plan import Plan, Planner
 from .prompt_file import Row, read_prompt_file
 from .wildcards import Wildcards
-
-TOGETHER = 8  # images
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mindsd.request import Request
 from ..drawing import settle
 from ..picture_encoding import PictureEncoding
 from ..picture_record import Record
-from ..versions import VERSIONS
+from ..recording import record_of
 from .edit_pictures import read_pictures
 from .image_bodies import MAX_SIDE, ImageBody
 from .refusal import Refusal, about
@@ -132,17 +132,7 @@ class ImageTask:
         if max(whole.width or 0, whole.height or 0) > MAX_SIDE:
             said = f"{whole.width}x{whole.height} is over {MAX_SIDE} pixels a side; say a size"
             raise Refusal(400, "invalid_request", said, "size")
-        record = Record(
-            whole,
-            resident.entry.id,
-            pipeline.model.device.kind,
-            str(pipeline.pipe.dtype).removeprefix("torch."),
-            VERSIONS,
-            pipeline.model.attention,
-            fingerprint=resident.fingerprint,
-            pictures=self._hashes,
-            layers=pipeline.model.layers,
-        )
+        record = record_of(pipeline.model, whole, self._hashes, resident.entry.id)
         try:
             self.body.encoding.check(record)
         except RequestError:

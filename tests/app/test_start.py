@@ -21,15 +21,29 @@ HEAVY = {"torch", "diffusers", "transformers"}
         ["chat", "hello", "--model", "no-such"],
         ["complete", "--input", "no-such", "--output", "out"],
         ["describe", "no-such.png", "--model", "no-such"],
+        ["batch", "no-such.txt"],
+        ["bench", "serve", "--url", "http://127.0.0.1:1"],
     ],
 )
 def test_nothing_heavy_is_imported(arguments):
+    assert not imported(HEAVY, *arguments)
+
+
+def test_the_page_of_help_takes_little():
+    assert not imported({"pydantic", "httpx", "dynamicprompts", "fastapi", "gradio"}, "--help")
+
+
+def imported(modules, *arguments):
+    """Which of them a command line has imported."""
     code = (
         "import sys; from mindsd.app.cli import main; main(sys.argv[1:]); "
-        f"sys.exit(bool({HEAVY!r} & set(sys.modules)))"
+        f"print(*{modules!r} & set(sys.modules), file=sys.stderr); "
+        "print('was here', file=sys.stderr)"
     )
-    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
-    assert run.returncode == 0
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    *_, found, last = run.stderr.splitlines()
+    assert last == "was here"
+    return found.split()
 
 
 def test_version(mindsd):
