@@ -67,13 +67,14 @@ def served(threads: int) -> Iterator[tuple[psutil.Process, str]]:
     command = [str(Path(sys.executable).parent / "mindsd"), "serve", "--port", "0", "--no-page"]
     command += ["--preload", "tiny-sd", "--preload", "tiny-vlm", "--max-requests", "512"]
     environment = {**psutil.Process().environ(), "OMP_NUM_THREADS": str(threads)}
-    with open("soak-server.log", "wb") as log:
+    log = tempfile.NamedTemporaryFile(prefix="soak-server-", suffix=".log", delete=False)
+    with log:
         started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
     try:
         assert started.stdout is not None
         address = started.stdout.readline().decode().strip()
         if not address:
-            sys.exit("the server did not start; see soak-server.log")
+            sys.exit(f"the server did not start; see {log.name}")
         yield psutil.Process(started.pid), address
     finally:
         started.terminate()
