@@ -21,6 +21,7 @@ from .refusal import GONE, about
 from .remote import Remote, is_remote, read_image_url
 from .text_body import UNLESS_SAID
 from .text_task import Results, TextTask
+from .threads import FETCHERS
 from .uploads import DECODERS, read_upload
 
 
@@ -40,8 +41,8 @@ class ChatTask(TextTask):
         super().__init__(body)
         self._remote = remote
         urls = [url for message in body.messages for url in image_urls(message)]
-        self.shows = bool(urls)
-        self.fetches = remote is not None and any(is_remote(url) for url in urls)
+        if urls:
+            self.readers = FETCHERS if remote and any(map(is_remote, urls)) else DECODERS
         self._messages: list[dict[str, Any]] = []
         self._tools: tuple[Tool, ...] = ()
         self._deltas: dict[int, ChatDelta] = {}
@@ -54,13 +55,13 @@ class ChatTask(TextTask):
         if self.stopped:
             raise replace(GONE)
         data = read_image_url(url, self._remote)
-        if not self.fetches:
+        if self.readers is not FETCHERS:
             return read_upload(data)
         return DECODERS.submit(read_upload, data).result()  # no more at a time than elsewhere
 
     def _requests(self, resident: Resident) -> Iterator[Request]:
         text, body = resident.text, self.body
-        if not self.shows:
+        if self.readers is None:
             self.decode()
         with about("tools"):
             tools = tools_of(body.tools)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Request
@@ -14,13 +13,13 @@ from mindsd.pipelines.shelf import Entry
 from mindsd.request import Notice
 
 from . import sse
+from .beginning import begin
 from .image_stream import image_events
 from .image_task import ImageTask
-from .job import Job, Told
+from .job import Job
 from .refusal import Refusal, refusal_of
 from .service import Service
 from .threads import on_thread
-from .uploads import DECODERS
 from .watching import begun, watching
 
 
@@ -33,7 +32,7 @@ async def answer(client: Request, service: Service, entry: Entry, task: ImageTas
     job = service.open("image", entry.id, len(task.asked), seconds=task.body.timeout)
     try:
         if task.body.stream:
-            told = await begun(client, job, _start(service, job, task))
+            told = await begun(client, job, begin(service, job, task))
             return sse.stream(image_events(job, told, task), job)
         return await _whole(client, service, job, task)
     except (Refusal, MindsdError) as error:
@@ -45,7 +44,7 @@ async def _whole(client: Request, service: Service, job: Job, task: ImageTask) -
     """All images in one body."""
     notices: dict[int, list[str]] = {}
     async with watching(client, job):
-        async for place, event in await _start(service, job, task):
+        async for place, event in await begin(service, job, task):
             if isinstance(event, Notice):
                 notices.setdefault(place, []).append(event.text)
         images = await job.finished()
@@ -64,19 +63,6 @@ def _body(
         data[place]["notices"] = said
     told = {"created": int(job.created), "model": job.model, "data": data, **task.told(0)}
     return JSONResponse(told, headers=_named(job))
-
-
-async def _start(service: Service, job: Job, task: ImageTask) -> AsyncIterator[Told]:
-    """The events of a job that begins.
-
-    Raises:
-        Refusal: a picture cannot be taken, or the job was cancelled while they were read.
-    """
-    await on_thread(DECODERS, task.decode)
-    job.check()
-    told = job.follow()
-    service.start(job, task.submit)
-    return told
 
 
 def _named(job: Job) -> dict[str, str]:

@@ -24,6 +24,7 @@ from ..recording import record_of
 from .edit_pictures import read_pictures
 from .image_bodies import MAX_SIDE, ImageBody
 from .refusal import Refusal, about
+from .uploads import DECODERS
 
 
 class ImageTask:
@@ -42,6 +43,8 @@ class ImageTask:
     Raises:
         RequestError: the parameters cannot be.
     """
+
+    readers = DECODERS
 
     def __init__(
         self, body: ImageBody, shelf: Shelf, files: Mapping[str, bytes] | None = None

@@ -76,6 +76,9 @@ GONE = Refusal(499, "client_closed_request", "the client went away")
 STOPPED = Refusal(409, "cancelled", "the job was cancelled")
 TIMED_OUT = Refusal(504, "timeout", "the request took longer than it may; ask for less, or later")
 DRAINING = Refusal(503, "draining", "the server is going down; ask again later", None, 5)
+NO_ENGINE = Refusal(
+    503, "engine_stopped", "the engine has stopped; the server has to be started again", None, 5
+)
 BROKEN = Refusal(500, "internal_error", "the server failed; its log says why")
 
 
@@ -90,7 +93,7 @@ def refusal_of(error: BaseException) -> Refusal:
     if isinstance(error, QueueFull):
         return Refusal(429, "queue_full", safe_words(error), None, 1)
     if isinstance(error, EngineClosed):
-        return replace(DRAINING)
+        return replace(NO_ENGINE)
     if isinstance(error, Cancelled):
         return replace(STOPPED)
     if isinstance(error, OutOfMemory):

@@ -12,13 +12,13 @@ from fastapi.responses import JSONResponse, Response
 from mindsd.errors import MindsdError
 
 from . import sse
+from .beginning import begin
 from .job import Job, Told
 from .model_choice import choose_model
 from .refusal import Refusal, refusal_of
 from .service import Service
 from .text_task import Results, TextTask, usage
-from .threads import FETCHERS, on_thread
-from .uploads import DECODERS
+from .threads import on_thread
 from .watching import begun, watching
 
 log = structlog.get_logger("mindsd.server")
@@ -43,12 +43,13 @@ async def answer(client: Request, service: Service, task: TextTask) -> Response:
     body = task.body
     entry = await on_thread(None, choose_model, service.hub, body.model, "text", "vision")
     job = service.open(task.kind, entry.id, task.number, seconds=body.timeout)
+    job.on_over.append(lambda job: task.stop())
     try:
         if body.stream:
-            told = await begun(client, job, _start(service, job, task))
+            told = await begun(client, job, begin(service, job, task))
             return sse.stream(_pieces(job, told, task), job)
         async with watching(client, job):
-            await _start(service, job, task)
+            await begin(service, job, task)
             results = await job.finished()
         return await on_thread(None, _whole, job, task, results)
     except (Refusal, MindsdError) as error:
@@ -60,21 +61,6 @@ def _whole(job: Job, task: TextTask, results: Results) -> Response:
     """All answers in one body; on a thread, as the log-probabilities of some are millions."""
     told = task.told(job, task.form, task.choices(results)) | {"usage": usage(results)}
     return JSONResponse(told, headers={"X-Job-Id": job.id})
-
-
-async def _start(service: Service, job: Job, task: TextTask) -> AsyncIterator[Told]:
-    """The events of a job that begins.
-
-    Raises:
-        Refusal: a picture cannot be taken, or the job was cancelled while they were read.
-    """
-    if task.shows:
-        job.on_over.append(lambda job: task.stop())
-        await on_thread(FETCHERS if task.fetches else DECODERS, task.decode)
-    job.check()
-    told = job.follow()
-    service.start(job, task.submit)
-    return told
 
 
 async def _pieces(job: Job, told: AsyncIterator[Told], task: TextTask) -> AsyncIterator[bytes]:

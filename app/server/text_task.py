@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import mindsd
@@ -27,8 +28,7 @@ class TextTask(ABC):
         kind: of its job.
         body: what was asked.
         texts: the model's tokens; known once it is submitted.
-        shows: whether pictures were sent, which are decoded first.
-        fetches: whether pictures are fetched from elsewhere, which may take long.
+        readers: the pool that pictures which were sent are read on; None where none were.
         stopped: nobody waits for its pictures any more.
     """
 
@@ -36,8 +36,7 @@ class TextTask(ABC):
     prefix: str  # of the answer's id
     form: str  # the answer's `object`
     piece: str  # the same of a stream's pieces
-    shows = False
-    fetches = False
+    readers: Executor | None = None
 
     def __init__(self, body: TextBody) -> None:
         self.body = body

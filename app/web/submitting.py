@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from typing import Protocol
+from collections.abc import AsyncIterator
 
-from mindsd.pipelines.resident import Resident
-from mindsd.request import Request
-
+from ..server.beginning import Task, begin
 from ..server.job import Job, Told
 from ..server.service import Service
-from ..server.threads import on_thread
-from ..server.uploads import DECODERS
-
-
-class Task(Protocol):
-    """What image and chat tasks have in common."""
-
-    def decode(self) -> None: ...
-
-    def submit(self, resident: Resident) -> Iterable[Request]: ...
 
 
 async def submit(
@@ -32,11 +19,7 @@ async def submit(
     """
     job = service.open(kind, model, requests)
     try:
-        await on_thread(DECODERS, task.decode)
+        return job, await begin(service, job, task)
     except BaseException as error:
         job.leave(error)
         raise
-    job.check()
-    told = job.follow()
-    service.start(job, task.submit)
-    return job, told

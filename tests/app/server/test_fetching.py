@@ -18,6 +18,8 @@ from mindsd.app.server.chat_task import ChatTask
 from mindsd.app.server.refusal import Refusal
 from mindsd.app.server.remote import Remote
 from mindsd.app.server.service import Service
+from mindsd.app.server.threads import FETCHERS
+from mindsd.app.server.uploads import DECODERS
 
 SLOW = "http://slow.example/a.png"
 
@@ -67,7 +69,7 @@ def test_nothing_more_is_fetched_for_who_is_gone():
 
     body = ChatBody.model_validate(asking(SLOW, SLOW))
     task = ChatTask(body, Remote(("slow.example",), resolve=resolve))
-    assert task.shows and task.fetches
+    assert task.readers is FETCHERS
     for _ in range(2):
         with pytest.raises(Refusal):
             task.decode()
@@ -76,5 +78,5 @@ def test_nothing_more_is_fetched_for_who_is_gone():
 
 def test_only_what_is_elsewhere_is_fetched_and_only_where_that_is_allowed():
     remote = Remote(("slow.example",))
-    assert not ChatTask(ChatBody.model_validate(asking(data_url())), remote).fetches
-    assert not ChatTask(ChatBody.model_validate(asking(SLOW))).fetches
+    assert ChatTask(ChatBody.model_validate(asking(data_url())), remote).readers is DECODERS
+    assert ChatTask(ChatBody.model_validate(asking(SLOW))).readers is DECODERS
