@@ -61,6 +61,11 @@ class ChatOrder:
         return [read_picture(file) for file in self.images]
 
     @property
+    def warmth(self) -> dict[str, float]:
+        """How tokens are drawn where neither the order nor the model says anything of it."""
+        return {"temperature": 0.0 if self.images else 0.7, "top_p": 0.9}
+
+    @property
     def max_tokens(self) -> int:
         """Of one answer."""
         return Sampling.parse(self.sampling).max_tokens

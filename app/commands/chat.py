@@ -53,9 +53,17 @@ def chat(
     system: Annotated[Text, typer.Option(help="What the model is told before all.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Of one answer.")] = 512,
     temperature: Annotated[
-        Real, typer.Option(help="0 takes the likeliest token. (default: 0.7; 0 with --image)")
+        Real,
+        typer.Option(
+            help="0 takes the likeliest token. (default: the model's; else 0.7, 0 with --image)"
+        ),
     ] = None,
-    top_p: Annotated[float, typer.Option(help="Only the likeliest tokens of this share.")] = 0.9,
+    top_p: Annotated[
+        Real,
+        typer.Option(
+            help="Only the likeliest tokens of this share. (default: the model's; else 0.9)"
+        ),
+    ] = None,
     seed: Annotated[Whole, typer.Option(help="Makes answers repeatable. (default: any)")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -67,11 +75,10 @@ def chat(
     message, /new starts over, /quit or Ctrl-D leaves, Ctrl-C stops an answer.
     """
     images = tuple(image or ())
-    model_default, warm = (SEES, 0.0) if images else (TALKS, 0.7)
-    sampling = {"temperature": warm if temperature is None else temperature, "top_p": top_p}
+    sampling = {"temperature": temperature, "top_p": top_p}
     order = ChatOrder(
         _one_prompt(prompt),
-        model or model_default,
+        model or (SEES if images else TALKS),
         system,
         {"max_tokens": max_tokens, "seed": seed, **sampling},
         device,

@@ -46,10 +46,13 @@ def complete(
     ] = False,
     max_tokens: Annotated[Whole, typer.Option(help="Of one answer. (default: 256)")] = None,
     temperature: Annotated[
-        Real, typer.Option(help="0 takes the likeliest token. (default: 1)")
+        Real, typer.Option(help="0 takes the likeliest token. (default: the model's; else 1)")
     ] = None,
     top_p: Annotated[
-        Real, typer.Option(help="Only the likeliest tokens of this share. (default: 1)")
+        Real,
+        typer.Option(
+            help="Only the likeliest tokens of this share. (default: the model's; else 1)"
+        ),
     ] = None,
     number: Annotated[
         Whole, typer.Option("-n", help="Answers to each prompt. (default: 1)")

@@ -52,7 +52,9 @@ class TextBody(Body):
     max_tokens: Tokens | None = Field(
         None, description=f"of an answer; by default the room left, at most {UNLESS_SAID}"
     )
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None, description="left out, this and others are as the model's generation_config says"
+    )
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None

@@ -18,6 +18,10 @@ from .image_handlers import FIELDS, ImageHandlers
 Parts = dict[str, Any]  # components by name
 LONGEST = 10_000  # characters of a prompt, as the API has it
 HIDDEN: Any = {"show_progress": "hidden", "show_progress_on": []}
+CHOSEN_ANEW = "model"  # by what there is when a page is opened
+KEEP = "(...now) => [now]"
+# Of a page of another version there may be more or fewer.
+BACK = "(kept, ...now) => kept && kept.length === now.length ? kept : now"
 KARRAS = ("DPM++ 2M Karras", "DPM++ 2M SDE Karras", "DPM++ SDE Karras")
 
 
@@ -60,6 +64,16 @@ def image_tab(handlers: ImageHandlers, desk: Any) -> ImageTab:
     tab = ImageTab(parts, [parts[name] for name in (*names, "history", "history_names")])
     _tie(tab, handlers, desk)
     return tab
+
+
+def keep_form(tab: ImageTab, page: gr.Blocks) -> None:
+    """What is typed stays in the browser, also after a reload; the server is not asked."""
+    kept = gr.BrowserState(None, storage_key="mindsd-form")
+    fields = [tab.parts[name] for name in FIELDS if name != CHOSEN_ANEW]
+    quiet: Any = {"api_visibility": "private", **HIDDEN}
+    page.load(None, [kept, *fields], fields, js=BACK, **quiet)
+    for part in fields:
+        part.change(None, fields, kept, js=KEEP, **quiet)
 
 
 def _form(models: list[str]) -> Parts:

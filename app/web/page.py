@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from .chat_handlers import ChatHandlers
 from .chat_tab import ChatTab, chat_tab
 from .image_handlers import ImageHandlers
-from .image_tab import HIDDEN, ImageTab, image_tab
+from .image_tab import HIDDEN, ImageTab, image_tab, keep_form
 from .speed_handlers import SpeedHandlers
 from .speed_tab import SpeedTab, speed_tab
 from .studio import Studio
@@ -45,6 +45,7 @@ def make_page(studio: Studio, profiles: Path | None = None) -> gr.Blocks:
                 speed = speed_tab(speeds, desk)
         switch.click(None, None, None, js=SWITCH, api_visibility="private")
         _ask(image, talk, tabs, images)
+        keep_form(image, page)
         _arrive(page, studio, desk, (image, images), (talk, chat), (speed, speeds))
     page.queue(max_size=WAITING, default_concurrency_limit=None, api_open=False)
     return page

@@ -78,6 +78,8 @@ def test_a_reload_finds_what_runs(at: Browser, page: Page):
     at.open()
     at.says("status", "Drawing")
     assert not job.over
+    at.until(lambda: at.field("Prompt").get_attribute("value") == "a long one")
+    assert at.field("Steps").get_attribute("value") == "900"
     at.button("Cancel all").click()
     at.says("status", "Cancelled")
 
