@@ -41,6 +41,7 @@ Speed = Annotated[
         autocompletion=speeds,
     ),
 ]
+Profile = Annotated[File, typer.Option(help="What mindsd tune wrote for the model.")]
 StepCache = Annotated[
     Text,
     typer.Option(

@@ -1,4 +1,4 @@
-"""The models and adapters of one machine, known by ids and never by paths.
+"""The models, adapters and profiles of one machine, known by ids and never by paths.
 
     models/               the operator's folder
         sd15/             a diffusers folder             -> "sd15", draws
@@ -29,6 +29,7 @@ from mindsd.weights.language import CONFIG, EYES, PACKAGES
 Kind = Literal["image", "text", "vision"]
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LORAS = "loras"
+PROFILE_ENDINGS = (".profile.json", ".json")
 LARGEST_CONFIG = 2**20  # bytes
 
 
@@ -56,6 +57,7 @@ class Shelf:
         folder: the operator's; its entries are read anew each time.
         named: further models by id.
         shipped: whether those that ship with mindsd are there.
+        profiles: folder of what `mindsd tune` wrote; None for none.
 
     Raises:
         ModelError: the folder is none.
@@ -68,6 +70,7 @@ class Shelf:
         named: Mapping[str, Path] | None = None,
         *,
         shipped: bool = True,
+        profiles: Path | None = None,
     ) -> None:
         if folder is not None and not folder.is_dir():
             raise ModelError(f"{folder} is no folder; name the one that holds the models")
@@ -77,6 +80,7 @@ class Shelf:
         self._folder = folder
         self._named = dict(named or {})
         self._shipped = shipped
+        self._profiles = profiles
 
     def entries(self) -> dict[str, Entry]:
         """Every model by its id; the named ones come first, then the folder's."""
@@ -102,6 +106,12 @@ class Shelf:
         """Adapters for image models by their ids."""
         return {} if self._folder is None else lora_files(self._folder / LORAS)
 
+    def profiles(self) -> dict[str, Path]:
+        """Files of tuned accelerations by their ids, in the order of those."""
+        files = [] if self._profiles is None else self._profiles.glob("*.json")
+        named = {_without_ending(file.name): file for file in sorted(files) if file.is_file()}
+        return {id: file for id, file in sorted(named.items()) if ID.fullmatch(id)}
+
     def _of_named(self) -> Iterator[Entry]:
         for id, path in self._named.items():
             if (kind := _kind(path)) is not None:
@@ -126,6 +136,11 @@ def lora_files(folder: Path) -> dict[str, Path]:
     """The adapters of a folder by their ids; none where there is no folder."""
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     return {file.stem: file for file in files if ID.fullmatch(file.stem) and file.is_file()}
+
+
+def _without_ending(name: str) -> str:
+    ending = next(own for own in PROFILE_ENDINGS if name.endswith(own))
+    return name.removesuffix(ending)
 
 
 def _kind(path: Path) -> Kind | None:

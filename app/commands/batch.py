@@ -44,6 +44,10 @@ def batch(
     mask: say.Mask = None,
     strength: say.Strength = None,
     speed: say.Speed = None,
+    profile: say.Profile = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Use profiles of other models, too.")
+    ] = False,
     step_cache: say.StepCache = None,
     token_merge: say.TokenMerge = None,
     guidance_until: say.GuidanceUntil = None,
@@ -108,6 +112,7 @@ def batch(
         "mask": mask,
         "strength": strength,
         "speed": speed,
+        "profile": profile,
         "step_cache": step_cache,
         "token_merge": token_merge,
         "guidance_until": guidance_until,
@@ -126,6 +131,7 @@ def batch(
             seed=None if seed == DRAW_SEED else seed,
             loras=loras,
             weighted=weighted,
+            force=force,
             limit=limit,
             shard=Shard() if shard is None else Shard.parse(shard),
             together=together,

@@ -70,7 +70,7 @@ def generate(
     layers: Layers = "auto",
     attention: say.Attention = "auto",
     speed: say.Speed = None,
-    profile: Annotated[File, typer.Option(help="What mindsd tune wrote for the model.")] = None,
+    profile: say.Profile = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Use the --profile, or draw the --from, of another model."),

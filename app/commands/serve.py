@@ -61,7 +61,7 @@ def serve(
         "pictures"
     ),
     profiles: Annotated[
-        Path | None, typer.Option(help="Folder of what mindsd tune wrote, for the page.")
+        Path | None, typer.Option(help="Folder of what mindsd tune wrote; each is one more speed.")
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -91,6 +91,7 @@ def serve(
             port,
             models,
             tuple(model or ()),
+            profiles,
             tuple(preload or ()),
             HubOptions(
                 device,
@@ -103,7 +104,7 @@ def serve(
             GuardOptions(api_key, tuple(allowed_host or ()), tuple(allow_origin or ())),
             insecure,
             Remote(tuple(allow_image_host)) if allow_image_host else None,
-            PageOptions(pictures, profiles) if page else None,
+            PageOptions(pictures) if page else None,
             drain,
             not sys.stderr.isatty() if json_logs is None else json_logs,
         )

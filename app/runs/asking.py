@@ -10,12 +10,15 @@ from typing import Any
 
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.profile import Profile
 
 from ..options import Order
 from .columns import order_columns, parameter_columns
 
 ITS_OWN = ("prompt", "n", "seed", "negative_prompt")  # differ from row to row
+FILES = ("image", "mask", "profile")
 SIDES = ("width", "height")
+EITHER = (("speed", "profile"), ("profile", "speed"))  # a row's takes the other's place
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Asked:
         model: a name or a folder.
         parameters: what to draw.
         pictures: paths by the names that the pipelines know them by.
+        profile: that its acceleration is from; None for none.
     """
 
     model: str
     parameters: ImageParameters
     pictures: Mapping[str, str]
+    profile: Profile | None = None
 
 
 class Asking:
@@ -61,6 +66,7 @@ class Asking:
         if sides and "size" in values:
             raise RequestError(f"the row says size and {sides[0]}, one of the two")
         left = {"size"} if sides else set()
+        left |= {other for own, other in EITHER if values.get(own) is not None}
         return {k: v for k, v in self._defaults.items() if k not in left} | self._located(values)
 
     def image(self, values: Mapping[str, Any], prompt: str, seed: int) -> Asked:
@@ -75,7 +81,7 @@ class Asking:
         [plain] = order.asked
         parameters = replace(plain, **negative, **further, prompt=prompt, seed=seed)
         pictures = {name: str(path) for name, path in order.pictures.items()}
-        return Asked(order.model, parameters, pictures)
+        return Asked(order.model, parameters, pictures, order.tuned)
 
     def _order(self, values: Mapping[str, Any]) -> Order:
         own = {k: v for k, v in values.items() if k in order_columns() and k not in ITS_OWN}
@@ -86,5 +92,5 @@ class Asking:
 
     def _located(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values with their files found from where the prompt file lies."""
-        files = {k: self._folder / values[k] for k in ("image", "mask") if k in values}
+        files = {k: self._folder / values[k] for k in FILES if values.get(k)}
         return {**values, **files}

@@ -22,7 +22,6 @@ OF_THE_RUN = {  # said once, on the command line, or by another name
     "dtype",
     "attention",
     "layers",
-    "profile",
     "force",
     "preview_every",
     "format",

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mindsd.errors import Cancelled, EngineClosed, MindsdError
+from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.image import ImagePipeline
 from mindsd.pipelines.image_to_image import ImageToImage
 from mindsd.pipelines.inpaint import Inpaint
@@ -80,7 +82,7 @@ class DrawingRun:
                 continue
             interrupt.check()
             typed = TypedPrompts(order.loras, order.weighted)
-            with ModelRun(loaded, typed) as drawing:
+            with ModelRun(loaded, typed, order.force) as drawing:
                 self._progress.loaded(drawing.place, self._tally)
                 for company in own:
                     if not interrupt.requested:
@@ -154,8 +156,8 @@ class DrawingRun:
 class ModelRun:
     """One loaded model and the pipelines that a run needs of it."""
 
-    def __init__(self, model: LoadedModel, typed: TypedPrompts):
-        self._model, self._typed = model, typed
+    def __init__(self, model: LoadedModel, typed: TypedPrompts, force: bool = False):
+        self._model, self._typed, self._force = model, typed, force
         self._pipelines: dict[type[ImagePipeline], ImagePipeline] = {}
         self._open = ExitStack()
 
@@ -169,6 +171,10 @@ class ModelRun:
     def place(self) -> Place:
         """Where the model is."""
         return place_of(self._model)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self._model.pipe)
 
     def held(self, company: Company) -> ExitStack:
         """While entered the engine begins nothing, so that all of a company begin together."""
@@ -187,8 +193,11 @@ class ModelRun:
         """Ask for one image.
 
         Raises:
-            RequestError: the model cannot do what is asked, or a picture cannot be read.
+            RequestError: the model cannot do what is asked, a picture cannot be read, or the
+                profile is another model's.
         """
+        if job.asked.profile is not None:
+            job.asked.profile.acceleration_for(self._fingerprint, force=self._force)
         pictures: dict[str, Any] = dict(job.asked.pictures)
         return self._pipeline(job).submit(self._taken(job), **pictures)
 

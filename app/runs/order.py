@@ -35,6 +35,7 @@ class BatchOrder:
         seed: of the run; None for the one that it was begun with, else any.
         loras: folder of the adapters that prompts and rows name.
         weighted: whether prompts have weights, as (word:1.2); None where they look like it.
+        force: profiles are used for other models than those they were tuned for.
         limit: most images to draw now; None for all.
         shard: the part to draw.
         together: images begun together.
@@ -52,6 +53,7 @@ class BatchOrder:
     seed: int | None = None
     loras: Path | None = None
     weighted: bool | None = None
+    force: bool = False
     limit: int | None = None
     shard: Shard = Shard()
     together: int = TOGETHER

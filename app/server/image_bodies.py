@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from mindsd.config import Acceleration, speed_named
+from mindsd.config import SPEEDS, Acceleration, speed_named
 from mindsd.pipelines.parameters import (
     MAX_LORA_WEIGHT,
     MAX_LORAS,
@@ -75,7 +75,9 @@ class ImageBody(Body):
         None, description="of the first image, the others count up; random by default"
     )
     scheduler: Name | None = Field(None, description="of diffusers, or A1111's name of a sampler")
-    speed: Literal["lossless", "quality", "balanced", "fast"] | None = None
+    speed: Name | None = Field(
+        None, description=f"{', '.join(SPEEDS)}, or the id of a profile that the server has"
+    )
     step_cache: Name | None = Field(None, description="like skip:2")
     token_merge: Name | None = Field(None, description="like 0.4")
     guidance_until: Share | None = None
@@ -138,12 +140,21 @@ class ImageBody(Body):
         return None if value is None else str(TokenMerge.parse(value))
 
     @property
-    def acceleration(self) -> Acceleration:
-        """The speed's or the quality's, with what is said one by one in its place."""
-        speed = self.speed or SPEED_OF.get(self.quality or AUTO, "lossless")
+    def profile(self) -> str | None:
+        """The id of the profile that the speed names; None where it is one of ours."""
+        return None if self.speed is None or self.speed in SPEEDS else self.speed
+
+    def over(self, tuned: Acceleration) -> Acceleration:
+        """An acceleration with what is said one by one in its place."""
         names = ("step_cache", "token_merge", "guidance_until")
         own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return Acceleration.from_json(speed_named(speed).as_json() | own)
+        return Acceleration.from_json(tuned.as_json() | own)
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """The speed's or the quality's, else plain: a profile's is known with its model only."""
+        by_quality = SPEED_OF.get(self.quality or AUTO, "lossless")
+        return self.over(speed_named(self.speed if self.speed in SPEEDS else by_quality))
 
     @property
     def encoding(self) -> PictureEncoding:

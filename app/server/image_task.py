@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import structlog
 from PIL import Image
 
+from mindsd.config import SPEEDS, Acceleration
 from mindsd.errors import ModelError, RequestError
+from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.image import ImagePipeline
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.picture import fit_picture
+from mindsd.pipelines.profile import Profile
 from mindsd.pipelines.resident import Resident
 from mindsd.pipelines.shelf import Shelf
 from mindsd.request import Request
@@ -25,6 +31,8 @@ from .edit_pictures import read_pictures
 from .image_bodies import MAX_SIDE, ImageBody
 from .refusal import Refusal, about
 from .uploads import DECODERS
+
+log = structlog.get_logger("mindsd.server")
 
 
 class ImageTask:
@@ -42,6 +50,7 @@ class ImageTask:
 
     Raises:
         RequestError: the parameters cannot be.
+        Refusal: no profile has the name of the speed.
     """
 
     readers = DECODERS
@@ -53,6 +62,7 @@ class ImageTask:
         self.asked = body.asked()
         self.records: list[Record] = []
         self._shelf = shelf
+        self._profile = None if body.profile is None else _find_profile(shelf, body.profile)
         self._files = dict(files or {})
         self._pictures: dict[str, Image.Image] = {}
         self._hashes: dict[str, str] = {}
@@ -85,6 +95,9 @@ class ImageTask:
         """
         pipeline = self._pipeline(resident)
         self._bring_loras(pipeline)
+        if self._profile is not None:
+            tuned = self.body.over(_tuned(self._profile, pipeline))
+            self.asked = [replace(one, acceleration=tuned) for one in self.asked]
         for one in self.asked:
             self.records.append(self._record(pipeline, resident, one))
         for one, record in zip(self.asked, self.records, strict=True):
@@ -166,6 +179,24 @@ class ImageTask:
         wanted = self.body.partial_images or 0
         done = (whole.steps or 1) * (whole.strength or 1.0)
         return max(1, int(done) // (wanted + 1)) if wanted else 0
+
+
+def _find_profile(shelf: Shelf, id: str) -> Path:
+    known = shelf.profiles()
+    if id not in known:
+        there = ", ".join((*SPEEDS, *known))
+        raise Refusal(400, "unknown_speed", f"no speed {id!r}; there are: {there}", "speed")
+    return known[id]
+
+
+def _tuned(file: Path, pipeline: ImagePipeline) -> Acceleration:
+    """A profile's acceleration, where it is this model's."""
+    try:
+        return Profile.read(file).acceleration_for(fingerprint(pipeline.pipe))
+    except RequestError as error:
+        log.info("profile not used", file=file.name, error=str(error))
+        said = "the profile was tuned for another model, or cannot be read"
+        raise Refusal(400, "wrong_profile", said, "speed") from None
 
 
 def _base64(data: bytes) -> str:

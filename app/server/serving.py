@@ -32,6 +32,7 @@ class ServeOrder:
         host, port: where it listens; port 0 takes a free one.
         models: folder of models; their ids are the names in it.
         named: further models, paths of folders or .gguf files.
+        profiles: folder of what `mindsd tune` wrote; its files are further speeds.
         preload: ids of models to load before requests are taken.
         hub: how models are kept.
         limits: what is taken on.
@@ -47,6 +48,7 @@ class ServeOrder:
     port: int = 7860
     models: Path | None = None
     named: tuple[Path, ...] = ()
+    profiles: Path | None = None
     preload: tuple[str, ...] = ()
     hub: HubOptions = HubOptions()
     limits: ServiceLimits = ServiceLimits()
@@ -69,7 +71,7 @@ class ServeOrder:
         named = {path.resolve().name.removesuffix(".gguf"): path for path in self.named}
         if len(named) < len(self.named):
             raise RequestError("two of the models have the same name; rename one of the folders")
-        shelf = Shelf(self.models, named)
+        shelf = Shelf(self.models, named, profiles=self.profiles)
         for id in (*named, *self.preload):
             shelf.find(id)
         return shelf

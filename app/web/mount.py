@@ -32,11 +32,9 @@ class PageOptions:
 
     Attributes:
         output: folder that its pictures go to, and of which it shows the newest.
-        profiles: folder of the operator's profiles (`mindsd tune` writes them); None for none.
     """
 
     output: Path = Path("pictures")
-    profiles: Path | None = None
 
 
 def mount_page(app: FastAPI, service: Service, options: PageOptions) -> bool:
@@ -57,7 +55,7 @@ def mount_page(app: FastAPI, service: Service, options: PageOptions) -> bool:
     os.environ[CACHE] = str(cache)
     studio = Studio(service, options.output, cache)
     _extend(app, studio, cache, before)
-    hang_up = serve_page(app, make_page(studio, options.profiles), PATH)
+    hang_up = serve_page(app, make_page(studio), PATH)
     service.on_drained.append(hang_up)
     app.add_api_route("/", _lead, include_in_schema=False)
     app.add_api_route("/favicon.ico", _icon, include_in_schema=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,19 +22,15 @@ WAITING = 512  # clicks in Gradio's own queue, which the service's is behind
 UPLOADS = (3600, 24 * 3600)  # seconds between two looks for old files, and their age
 
 
-def make_page(studio: Studio, profiles: Path | None = None) -> gr.Blocks:
-    """The page; `serve_page` puts it into an application.
-
-    Args:
-        profiles: folder of the operator's profiles; None for none.
-    """
+def make_page(studio: Studio) -> gr.Blocks:
+    """The page; `serve_page` puts it into an application."""
     with gr.Blocks(title="mindsd", analytics_enabled=False, delete_cache=UPLOADS) as page:
         desk = gr.BrowserState(None, storage_key="mindsd-desk")
         with gr.Row(elem_classes="top"):
             gr.Markdown("# mindsd")
             switch = gr.Button("Light / dark", size="sm", min_width=100)
         images, chat = ImageHandlers(studio), ChatHandlers(studio)
-        speeds = SpeedHandlers(studio, profiles)
+        speeds = SpeedHandlers(studio)
         with gr.Tabs() as tabs:
             with gr.Tab("Images", id="images"):
                 image = image_tab(images, desk)
@@ -106,16 +101,19 @@ def _arrive(
 
     def arrive() -> tuple[Any, ...]:
         draw, write = _choice(studio.models("image")), _choice(studio.models("vision", "text"))
-        return draw, draw, write, gr.update(choices=list(studio.service.hub.shelf.loras()))
+        names = list(studio.service.hub.shelf.loras()), studio.speeds(), studio.speeds()[1:]
+        return draw, draw, write, *(gr.update(choices=own) for own in names)
 
     async def find(id: Any) -> str:
         return studio.desk(id).id
 
     parts = images[0].parts
-    models = [parts["model"], speed[0].parts["model"], chat[0].parts["model"], parts["loras"]]
+    compared = speed[0].parts
+    chosen = [parts["model"], compared["model"], chat[0].parts["model"]]
+    chosen += [parts["loras"], parts["speed"], compared["speed"]]
     quiet: Any = {"api_visibility": "private", **HIDDEN}
-    page.load(arrive, None, models, **quiet)
-    page.load(speed[1].profiles, None, speed[0].parts["table"], **quiet)
+    page.load(arrive, None, chosen, **quiet)
+    page.load(speed[1].profiles, None, compared["table"], **quiet)
     found = page.load(find, desk, desk, api_name="arrive", **HIDDEN)
     for tab, handlers in (images, chat, speed):
         tab.follow(found, handlers, desk, **quiet)  # pyright: ignore[reportArgumentType]

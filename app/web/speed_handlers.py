@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,7 +18,7 @@ from .plot import Point, plot
 from .status import line, progress
 from .studio import Desk, Studio
 from .toast import toasts, warn
-from .tuned import read_profiles, table
+from .tuned import table
 
 FIELDS = ("prompt", "model", "steps", "guidance", "seed")
 MOST = 30  # comparisons that are kept
@@ -27,15 +26,10 @@ PAUSE = 0.1
 
 
 class SpeedHandlers:
-    """Methods take and give the values of Gradio's components.
+    """Methods take and give the values of Gradio's components."""
 
-    Args:
-        profiles: folder of the operator's profiles; None for none.
-    """
-
-    def __init__(self, studio: Studio, profiles: Path | None) -> None:
+    def __init__(self, studio: Studio) -> None:
         self._studio = studio
-        self._folder = profiles
 
     def models(self) -> list[str]:
         return self._studio.models("image")
@@ -88,12 +82,12 @@ class SpeedHandlers:
 
     def profiles(self) -> str:
         """The table of the profiles."""
-        return table(read_profiles(self._folder))
+        return table(self._studio.tuned())
 
     def _plot(self, finished: Sequence[Comparison]) -> str:
         tuned = [
             Point(own.id, "tuned", own.saved, own.profile.measured.ssim)
-            for own in read_profiles(self._folder)
+            for own in self._studio.tuned()
         ]
         drawn = [Point(own.speed, "drawn here", own.saved, own.ssim) for own in finished]
         return plot(tuned + drawn)

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from mindsd.config import SPEEDS
 from mindsd.pipelines.shelf import Kind
 
 from ..output import OutputFolder
@@ -27,6 +28,7 @@ from .exhibit import Exhibit
 from .run import Run
 from .submitting import submit
 from .talk import Talk
+from .tuned import Tuned, read_profiles
 
 log = structlog.get_logger("mindsd.web")
 
@@ -111,6 +113,14 @@ class Studio:
         entries, loaded = self.service.hub.shelf.entries().values(), self.service.hub.loaded()
         found = [own for kind in kinds for own in entries if own.kind == kind]
         return [own.id for own in sorted(found, key=lambda own: own.id not in loaded)]
+
+    def speeds(self) -> list[str]:
+        """The names of ours, and ids of profiles; reads the shelf's folder."""
+        return [*SPEEDS, *self.service.hub.shelf.profiles()]
+
+    def tuned(self) -> list[Tuned]:
+        """What those profiles say."""
+        return read_profiles(self.service.hub.shelf.profiles())
 
     async def draw(self, desk: Desk, body: ImageBody, files: Mapping[str, bytes]) -> Run:
         """Begin to draw.

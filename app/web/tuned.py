@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -15,7 +16,7 @@ HEAD = ("Profile", "Model", "Bound", "Faster", "Saves", "PSNR", "SSIM", "Steps",
 
 @dataclass(frozen=True)
 class Tuned:
-    """A profile, known by its file's name without the ending."""
+    """A profile and its id."""
 
     id: str
     profile: Profile
@@ -26,16 +27,16 @@ class Tuned:
         return 1 - self.profile.measured.seconds / self.profile.measured.seconds_plain
 
 
-def read_profiles(folder: Path | None) -> list[Tuned]:
-    """Those in a folder, by name; what is no profile is left out."""
+def read_profiles(files: Mapping[str, Path]) -> list[Tuned]:
+    """Those of a shelf; what is no profile is left out."""
     found: list[Tuned] = []
-    for file in sorted(folder.glob("*.json"))[: 4 * MOST] if folder is not None else ():
+    for id, file in list(files.items())[: 4 * MOST]:
         try:
             profile = Profile.read(file)
         except RequestError:
             continue
-        if file.is_file() and profile.measured.seconds_plain > 0:
-            found.append(Tuned(file.name.removesuffix(".json").removesuffix(".profile"), profile))
+        if profile.measured.seconds_plain > 0:
+            found.append(Tuned(id, profile))
     return found[:MOST]
 
 

@@ -6,14 +6,20 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from mindsd.app.picture_record import read_record
 from mindsd.app.runs import durable, progress, run_folder
 from mindsd.app.runs.run_folder import RunFolder
+from mindsd.config import Acceleration
+from mindsd.pipelines.fingerprint import fingerprint
+from mindsd.pipelines.profile import Measured, Profile
+from mindsd.stepcache.plan import StepCache
 
 
 @pytest.fixture
@@ -40,6 +46,26 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 def entries(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "manifest.jsonl").open()]
+
+
+def test_a_profile_for_all_or_for_a_row(batch, model, tmp_path):
+    measured = Measured(16, 0.4, 0.1, 3.9, 4.0, 4.1, 33.2, 28.0, 0.981, 0.96, None, None)
+    own = fingerprint(DiffusionPipeline.from_pretrained(model))
+    tuned = Acceleration(step_cache=StepCache.parse("skip:3"))
+    profile = Profile(
+        *("thin-sd", own, "cpu", "x86", "float32", 12, 3.0, None, 32, 32, 1, "ssim>=0.98"),
+        *(tuned, measured, {}, "2026-01-01"),
+    )
+    profile.write(tmp_path / "mine.json")
+    replace(profile, fingerprint="0" * 16).write(tmp_path / "other.json")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("prompt,speed,profile\na,,\nb,lossless,\nc,,other.json\n")
+    ran = batch("--profile", tmp_path / "mine.json", file=rows)
+    found = [read_record(tmp_path / "out" / name) for name in pictures(tmp_path / "out")]
+    assert [own and own.parameters.acceleration for own in found] == [tuned, Acceleration()]
+    assert ran.code == 1 and "tuned for thin-sd (0000000000000000)" in ran.err
+    assert batch("--profile", tmp_path / "mine.json", "--force", file=rows).code == 0
+    assert len(pictures(tmp_path / "out")) == 3
 
 
 def test_it_draws_every_row_and_then_nothing(batch, tmp_path):

@@ -12,7 +12,7 @@ from mindsd.pipelines.parameters import ImageParameters
 def test_every_parameter_of_an_image_is_a_column():
     names = {own.name for own in fields(ImageParameters)} - {"acceleration"}
     assert names | {"n", "model", "size", "speed", "step_cache", "image", "mask"} <= set(columns())
-    assert not {"device", "dtype", "profile", "repeats", "format"} & set(columns())
+    assert not {"device", "dtype", "repeats", "format"} & set(columns())
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,6 @@ def body(**fields: Any) -> ImageBody:
         ("guidance", -0.1),
         ("seed", -1),
         ("seed", MAX_SEED + 1),
-        ("speed", "ludicrous"),
         ("step_cache", "skip:0"),
         ("token_merge", "much"),
         ("guidance_until", 0),

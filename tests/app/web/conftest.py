@@ -20,11 +20,17 @@ from tests.app.web.page_server import Page, page_server
 
 
 @pytest.fixture(scope="session")
-def hub(model: Path, language_model: Path, vision_model: Path) -> Iterator[Hub]:
+def profiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The operator's folder of them, empty."""
+    return tmp_path_factory.mktemp("profiles")
+
+
+@pytest.fixture(scope="session")
+def hub(model: Path, language_model: Path, vision_model: Path, profiles: Path) -> Iterator[Hub]:
     """`draws`, `writes` and `sees`."""
     named = {"draws": model, "writes": language_model, "sees": vision_model}
     options = HubOptions(device="cpu", dtype="float32", keep_alive=None)
-    with Hub(Shelf(named=named, shipped=False), options) as made:
+    with Hub(Shelf(named=named, shipped=False, profiles=profiles), options) as made:
         yield made
 
 

@@ -11,11 +11,11 @@ from mindsd.app.web.studio import Studio
 ASKED = ("a red circle", "draws", "12", "", "3")
 
 
-def test_a_comparison_shows_both_images_their_figures_and_a_point(in_studio, tmp_path, profile):
-    profile.write(tmp_path / "mine.profile.json")
+def test_a_comparison_shows_both_images_their_figures_and_a_point(in_studio, profiles, profile):
+    profile.write(profiles / "mine.profile.json")
 
     async def body(studio: Studio):
-        handlers = SpeedHandlers(studio, tmp_path)
+        handlers = SpeedHandlers(studio)
         assert "mine" in handlers.profiles()
         id = await handlers.compare(None, "fast", *ASKED)
         states = [state async for state in handlers.watch(id)]
@@ -27,11 +27,12 @@ def test_a_comparison_shows_both_images_their_figures_and_a_point(in_studio, tmp
         assert not list(studio.output.path.glob("*.png"))
 
     in_studio(body)
+    (profiles / "mine.profile.json").unlink()
 
 
 def test_one_at_a_time_and_it_can_be_cancelled(in_studio):
     async def body(studio: Studio):
-        handlers = SpeedHandlers(studio, None)
+        handlers = SpeedHandlers(studio)
         id = await handlers.compare(None, "fast", "a", "draws", "900", "", "")
         with pytest.raises(gr.Error, match="a comparison runs"):
             await handlers.compare(id, "fast", *ASKED)
@@ -55,7 +56,7 @@ def test_what_is_wrong_is_said_at_once(in_studio, values, said):
     async def body(studio: Studio):
         desk = studio.desk()
         with pytest.raises(gr.Error, match=said):
-            await SpeedHandlers(studio, None).compare(desk.id, "fast", *values)
+            await SpeedHandlers(studio).compare(desk.id, "fast", *values)
         assert desk.comparisons == []
 
     in_studio(body)
