@@ -57,7 +57,7 @@ class Talk:
     def __init__(self, text: TextGeneration, order: ChatOrder, note: Note) -> None:
         self._text = text
         said = {name: own for name, own in order.sampling.items() if own is not None}
-        self._options = (text.model.sampling or order.warmth) | said
+        self._options = {**(text.model.sampling or order.warmth), **said}
         self._note = note
         self._noted: set[str] = set()
         model = text.model

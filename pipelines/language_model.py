@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mindsd.aside import aside
-from mindsd.attention.layers import check_layers
+from mindsd.attention.layers import EIGHT_BITS, LANGUAGE_LAYERS, check_layers
 from mindsd.batching.placeholders import Placeholders
 from mindsd.batching.runner import Proposer, TokenRunner
 from mindsd.batching.tokens import Budget
@@ -32,6 +32,7 @@ from mindsd.prepack import weight_bytes
 from mindsd.sampling.draw import draw
 from mindsd.sampling.grammar import GrammarCompiler
 from mindsd.tokenmerge.visual import VisualMerge
+from mindsd.weights.defaults import sampling_defaults
 from mindsd.weights.language import find_language_model
 from mindsd.weights.loading import GenerationDefaults, generation_defaults, load_language_model
 from mindsd.weights.processor import load_processor
@@ -58,6 +59,8 @@ class LanguageModel:
         packed: how it runs over pages; None where it cannot.
         why_plain: the reason for that.
         layers: what runs beside attention, as attention/layers.py says it.
+        generation_config: "auto" (it says how its tokens are drawn) or "mindsd" (it does not).
+        sampling: fields of `Sampling` as it says them, for requests that do not.
         shared: its users and their engine.
     """
 
@@ -73,13 +76,16 @@ class LanguageModel:
     packed: PackedModel | None = None
     why_plain: str | None = None
     layers: str = "auto"
+    generation_config: str = "auto"
+    sampling: Mapping[str, Any] = field(init=False)
     shared: SharedEngine = field(init=False)
     _runner: TokenRunner | None = None
     _wraps: list[Wrap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.cache = self.cache.on(self.device)
-        check_layers(self.layers, self.device.kind, self.model.dtype)
+        check_layers(self.layers, self.device.kind, self.model.dtype, LANGUAGE_LAYERS)
+        self.sampling = sampling_defaults(self.model, self.name, self.generation_config)
         self.shared = SharedEngine(self.name, Engine, self._open, self._shut)
 
     @cached_property
@@ -159,7 +165,7 @@ class LanguageModel:
             self.why_plain = str(reason)
             if self.drafting is not None:
                 raise ModelError(f"{self.name} cannot verify drafts: {reason}") from reason
-            if self.layers == "w8a8":
+            if self.layers in EIGHT_BITS:
                 raise
             return
         if self.vision is not None:
@@ -178,8 +184,7 @@ class LanguageModel:
             own.remove()
         if self.vision is not None:
             self.vision.cache.clear()
-        self._wraps = []
-        self.packed, self._runner = None, None
+        self._wraps, self.packed, self._runner = [], None, None
 
     def _made(self, packed: PackedModel, most: int | None = None) -> TokenRunner:
         """A runner with a cache of its own, of at most so many blocks."""
@@ -204,11 +209,11 @@ def load_language(
     device: str = "auto",
     dtype: str = "auto",
     cache: CacheOptions | None = None,
-    budget: Budget | None = None,
-    proposer: Proposer | None = None,
-    layers: str = "auto",
+    **options: Any,
 ) -> LanguageModel:
     """Load a language model: "smollm2", a transformers folder, or a GGUF file.
+
+    `options` are further attributes of `LanguageModel` (budget, layers, generation_config).
 
     Raises:
         ModelError: it is missing, incomplete, not safe, or not one that transformers knows.
@@ -220,7 +225,6 @@ def load_language(
     kind = DTYPES.get(dtype) or fast_dtype(place, files.weight, SMALL)
     module, tokenizer = aside(lambda: load_language_model(files, kind, place.torch))
     eyes = load_processor(files, tokenizer) if files.sees else None
-    options = {"budget": budget or Budget(), "proposer": proposer, "layers": layers}
     return in_memory(module, tokenizer, eyes, cache, files.name, **options)
 
 

@@ -41,6 +41,13 @@ class Tokens:
     typed: bool = False
 
 
+def are_several(prompts: Any) -> bool:
+    """Whether it is a list of prompts, and not messages or tokens."""
+    if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+        return False
+    return not prompts or not isinstance(prompts[0], int | Mapping)
+
+
 def prompt_tokens(tokenizer: Any, prompt: Prompt, **how: Any) -> list[int]:
     """The ids of `read_prompt`."""
     return read_prompt(tokenizer, prompt, **how).ids

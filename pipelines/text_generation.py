@@ -15,12 +15,11 @@ from mindsd.pipelines.answering import Task, answer
 from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.language_model import LanguageModel, in_memory, load_language
 from mindsd.pipelines.plain_text import answer_plainly
-from mindsd.pipelines.prompt import Prompt, read_prompt
+from mindsd.pipelines.prompt import Prompt, are_several, read_prompt
 from mindsd.pipelines.speculation import Speculation, speculate
 from mindsd.pipelines.tools import parse_tools
-from mindsd.pipelines.wishes import constraint_of, fitted, merge_of
+from mindsd.pipelines.wishes import constraint_of, fitted, merge_of, sampling_of
 from mindsd.request import Need, Piece, Request
-from mindsd.sampling.parameters import Sampling
 from mindsd.tokenmerge.visual import VisualMerge
 
 
@@ -51,6 +50,7 @@ class TextGeneration:
         speculation: Speculation = "lookup",
         processor: Any = None,
         layers: str = "auto",
+        generation_config: str = "auto",
     ) -> Self:
         """Load "smollm2", a transformers folder or a GGUF file, or take a model in memory.
 
@@ -62,15 +62,18 @@ class TextGeneration:
             cache, budget: the KV cache, its dtype, and tokens of one forward.
             speculation: how it guesses ahead: "lookup" (where the text says again what it said),
                 "none", or a smaller model of the same tokens that drafts. The text is the same.
+            generation_config: "auto" (the model's fills what a request leaves out of how tokens
+                are drawn) or "mindsd" (only `Sampling` does).
 
         Raises:
             ModelError: the model, or the draft model, is missing, incomplete or not safe to load.
             RequestError: the device, dtype or layers cannot be had.
         """
+        options: dict[str, Any] = {"layers": layers, "generation_config": generation_config}
+        options |= {"cache": cache, "budget": budget or Budget()}
         if isinstance(model, str | Path):
-            loaded = load_language(model, device, dtype, cache, budget, layers=layers)
+            loaded = load_language(model, device, dtype, **options)
         else:
-            options = {"cache": cache, "budget": budget or Budget(), "layers": layers}
             loaded = in_memory(model, tokenizer, processor, **options)
         return cls(speculate(loaded, speculation, device, dtype))
 
@@ -128,8 +131,8 @@ class TextGeneration:
                 a share like 0.5 or a `VisualMerge`; None for none.
             untrusted: as of `read_prompt`, for messages from elsewhere.
             unless_said: `max_tokens` where none is said; fewer where there is no room for them.
-            options: the fields of `Sampling` (max_tokens, temperature, top_p, n, seed, stop,
-                logprobs, ...), or one of json_schema, json_object, regex, choice, grammar.
+            options: the fields of `Sampling` (max_tokens, temperature, n, seed, stop, ...; as
+                the model says where left out), or json_schema, json_object, regex, choice, grammar.
 
         Raises:
             RequestError: what is wrong, in one sentence.
@@ -139,7 +142,7 @@ class TextGeneration:
             raise EngineClosed("this pipeline was closed; load it again")
         known = parse_tools(tools) if tools and tool_choice != "none" else ()
         constraint = constraint_of(options, known, tool_choice)
-        sampling = Sampling.parse({"max_tokens": unless_said, **options})
+        sampling = sampling_of(options, self.model, unless_said)
         tokenizer = self.model.tokenizer
         words = self.model.model.get_input_embeddings().weight.shape[0]
         merge = merge_of(image_merge, self.model)
@@ -148,7 +151,7 @@ class TextGeneration:
         tokens = read_prompt(tokenizer, prompt, words=words, **how)
         task = Task(
             tokens.ids,
-            fitted(sampling, len(tokens.ids), self.model, said="max_tokens" in options),
+            fitted(sampling, len(tokens.ids), self.model, said=bool(options.get("max_tokens"))),
             self.model.defaults.ends,
             getattr(tokenizer, "backend_tokenizer", None),
             None if constraint is None else self.model.grammars.compile(constraint),
@@ -194,7 +197,7 @@ class TextGeneration:
         Raises:
             RequestError: what is wrong, in one sentence.
         """
-        several = _are_several(prompts)
+        several = are_several(prompts)
         given: Sequence[Any] = prompts if several else [prompts]  # pyright: ignore
         requests: list[Request] = []
         try:
@@ -241,10 +244,3 @@ class TextGeneration:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _are_several(prompts: Any) -> bool:
-    """Whether it is a list of prompts, and not messages or tokens."""
-    if isinstance(prompts, str) or not isinstance(prompts, Sequence):
-        return False
-    return not prompts or not isinstance(prompts[0], int | Mapping)

@@ -45,6 +45,21 @@ def merge_of(wished: VisualMerge | float | None, model: LanguageModel) -> Visual
     return wished if isinstance(wished, VisualMerge) else VisualMerge(wished)
 
 
+def sampling_of(options: dict[str, Any], model: LanguageModel, unless_said: int | None) -> Sampling:
+    """How the answers are drawn: as was asked, else as the model says, else as `Sampling` does.
+
+    Args:
+        options: fields of `Sampling`; None is one that is not asked for.
+        unless_said: `max_tokens` where it is not asked for.
+
+    Raises:
+        RequestError: an option is unknown, or its value is wrong.
+    """
+    unsaid = {"max_tokens": unless_said, **model.sampling}
+    filled = {name: own for name, own in unsaid.items() if options.get(name) is None}
+    return Sampling.parse({**options, **filled})
+
+
 def fitted(sampling: Sampling, prompt: int, model: LanguageModel, *, said: bool) -> Sampling:
     """The sampling with as many tokens as there is room for after a prompt of so many.
 

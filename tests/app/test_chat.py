@@ -1,8 +1,10 @@
 """One answer, or a conversation: what goes to stdout, what is kept, how it ends."""
 
 import io
+import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +68,16 @@ def test_one_answer(chat, text):
     run = chat("a", "red", "circle")
     assert run.code == 0 and run.out == f"{expected(text, 'a red circle')}\n"
     assert "(loaded tiny-llama in" in run.err and "(cut after 8 tokens" in run.err
+
+
+def test_an_answer_is_drawn_as_the_model_says(mindsd, language_model, text, tmp_path):
+    shutil.copytree(language_model, tmp_path / "cold")
+    said = {"do_sample": False, "repetition_penalty": 3.0, "eos_token_id": 1}
+    (tmp_path / "cold" / "generation_config.json").write_text(json.dumps(said))
+    as_said = {"max_tokens": 8, "repetition_penalty": 3}
+    for more, how in (((), {"temperature": 0}), (("--temperature", 9), {"temperature": 9})):
+        run = mindsd("chat", "-m", tmp_path / "cold", *SHORT, "a", *more)
+        assert run.out == f"{text('a', seed=5, **as_said, **how)}\n"
 
 
 def test_a_prompt_that_is_piped_in(chat, text, monkeypatch):
@@ -274,7 +286,7 @@ def test_pictures_have_a_model_of_their_own(mindsd, pictures, monkeypatch):
     monkeypatch.setattr(command, "ChatOrder", order)
     for more in ((), ("-i", "a.png"), ("-i", "a.png", "--temperature", 0.3, "-m", "own")):
         assert mindsd("chat", "a", *more).code == 2
-    assert chosen == [("smollm2", 0.7), ("tiny-vlm", 0.0), ("own", 0.3)]
+    assert chosen == [("smollm2", None), ("tiny-vlm", None), ("own", 0.3)]
 
 
 def test_a_terminal(language_model):

@@ -1,6 +1,7 @@
 """A batch of prompts: every line answered once, by itself, and the same whatever happens."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,20 @@ def test_every_form_of_a_line(complete, asked, out, language_model):
     assert answers["line", 4]["finish_reason"] == "stop"
     usage = answers["id", "a"]["usage"]
     assert (usage["completion_tokens"], usage["total_tokens"]) == (4, usage["prompt_tokens"] + 4)
+
+
+def test_lines_are_answered_as_the_model_says(mindsd, language_model, asked, out, tmp_path):
+    shutil.copytree(language_model, tmp_path / "cold")
+    said = {"do_sample": False, "repetition_penalty": 3.0, "eos_token_id": 1}
+    (tmp_path / "cold" / "generation_config.json").write_text(json.dumps(said))
+    asked("a", {"prompt": "a", "temperature": 9, "repetition_penalty": 1})
+    where = ("-i", tmp_path / "in.jsonl", "-o", out, "-m", tmp_path / "cold")
+    assert mindsd("complete", *where, "--max-tokens", 8, "--seed", 0).code == 0
+    with TextGeneration.load(language_model) as text:
+        cold = text("a", max_tokens=8, temperature=0, repetition_penalty=3)
+        warm = text("a", max_tokens=8, temperature=9, seed=2)
+    answers = read(out)
+    assert [answers["line", n]["text"] for n in (1, 2)] == [str(cold), str(warm)]
 
 
 def test_several_answers_and_logprobs(complete, asked, out):

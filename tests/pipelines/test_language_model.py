@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from mindsd.engine import Engine
-from mindsd.errors import Cancelled, EngineClosed, RequestError
+from mindsd.errors import Cancelled, EngineClosed, ModelError, RequestError
 from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.language_model import in_memory
 from mindsd.pipelines.text_generation import TextGeneration
@@ -121,15 +122,46 @@ def test_what_looks_at_the_longest_text_runs_plainly(tokenizer):
         assert own([5, 6], max_tokens=4, **GREEDY).usage.completion == 4
 
 
-def test_the_models_own_wishes_change_nothing(tokenizer):
-    model = decoder("mamba")
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+def test_tokens_are_drawn_as_the_model_says_where_nobody_else_does(kind, tokenizer):
+    """Where transformers and we mean the same: the penalty of a greedy text."""
+    model = decoder(kind)
     text = prompts(1)[0]
-    expected = tuple(generated(model, text, 8))
-    model.generation_config.repetition_penalty = 5.0
-    model.generation_config.num_beams = 3
+    plain = tuple(generated(model, text, 8))
+    model.generation_config.do_sample = False
+    model.generation_config.repetition_penalty = 0.05
+    penalised = tuple(generated(model, text, 8))
+    model.generation_config.num_beams = 3  # how it searches is not asked
     with TextGeneration.load(model, tokenizer) as own:
-        assert own(text, max_tokens=8, **GREEDY).tokens == expected
+        assert own.model.sampling == {"repetition_penalty": 0.05, "temperature": 0.0}
+        how: dict[str, Any] = {"max_tokens": 8, "ignore_eos": True}
+        assert own(text, **how).tokens == penalised != plain
+        assert own(text, repetition_penalty=1, **how).tokens == plain
+        warm = own(text, temperature=9, repetition_penalty=None, seed=1, **how)
+        assert warm.tokens not in (plain, penalised)
     assert model.generation_config.num_beams == 3
+    with TextGeneration.load(model, tokenizer, generation_config="mindsd") as own:
+        assert own.model.sampling == {}
+        assert own(text, max_tokens=8, **GREEDY).tokens == plain
+
+
+def test_what_a_folder_says_of_its_tokens_is_read(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    tiny_llama(len(tokenizer)).save_pretrained(tmp_path)
+    file = tmp_path / "generation_config.json"
+    file.write_text(json.dumps({"top_k": 1, "temperature": 0.5, "eos_token_id": 1}))
+    with TextGeneration.load(tmp_path) as own:
+        assert own.model.sampling == {"temperature": 0.5, "top_k": 1}
+        assert own("a", max_tokens=8, seed=1).tokens == own("a", max_tokens=8, seed=2).tokens
+        free = [own("a", max_tokens=8, top_k=0, seed=seed).tokens for seed in (1, 2)]
+        assert free[0] != free[1]
+    file.write_text(json.dumps({"top_k": 1, "top_p": 1.5}))
+    with pytest.raises(ModelError, match=f"{tmp_path.name} says in generation_config.json.*top_p"):
+        TextGeneration.load(tmp_path)
+    with TextGeneration.load(tmp_path, generation_config="mindsd") as own:
+        assert own.model.sampling == {}
+    with pytest.raises(RequestError, match="generation_config must be auto or mindsd, got 'vllm'"):
+        TextGeneration.load(tmp_path, generation_config="vllm")
 
 
 def test_tokens_that_only_the_tokenizer_knows_are_refused(tokenizer):

@@ -66,6 +66,22 @@ def test_an_answer_is_that_of_python(client: openai.OpenAI, hub: Hub):
     assert told.usage.prompt_tokens == expected.usage.prompt
 
 
+def test_what_is_left_out_is_as_the_model_says(
+    client: openai.OpenAI, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    greedy = written(hub, max_tokens=9, temperature=0).text
+    warm = written(hub, max_tokens=9, seed=5, temperature=5).text
+    with hub.lease("writes") as resident:
+        monkeypatch.setattr(resident.text.model, "sampling", {"temperature": 0.0})
+    about: Any = {"model": "writes", "messages": HELLO, "max_tokens": 9, "seed": 5}
+    cases: Any = (({}, greedy), ({"temperature": 5}, warm))
+    for more, expected in cases:
+        told = client.chat.completions.create(**about, **more)
+        assert told.choices[0].message.content == expected
+    told = client.completions.create(model="writes", prompt=[5, 6, 7], max_tokens=9, seed=5)
+    assert told.choices[0].text == written(hub, [5, 6, 7], max_tokens=9, temperature=0).text
+
+
 def test_a_beginning_that_was_read_before_is_told(client: openai.OpenAI):
     long: Any = [{"role": "user", "content": "a red circle " * 5}]
     usages = [
