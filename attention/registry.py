@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mindsd.errors import AttentionRefused
 
+from .amx import Amx
 from .contract import Backend, Call
 from .cpu import Reference
 from .npu import Npu
@@ -35,7 +36,7 @@ class Registry:
         backends: Sequence[Backend] | None = None,
         paged: Sequence[PagedBackend] | None = None,
     ):
-        fastest_first = (Npu(), XFormers(), Sdpa(), Reference())
+        fastest_first = (Npu(), Amx(), XFormers(), Sdpa(), Reference())
         self.backends = fastest_first if backends is None else tuple(backends)
         self.paged = (NpuPaged(),) if paged is None else tuple(paged)
         self._verdicts: dict[Hashable, str | None] = {}
@@ -68,9 +69,10 @@ class Registry:
         """Whether plain self-attention there is answered by another backend than torch's own.
 
         Where it is not, a diffusers model makes the very call that we would make, and attaching to
-        it would only cost the way through Python.
+        it would only cost the way through Python. Asked with a layer as image models have them:
+        some backends leave small calls to torch.
         """
-        q = torch.zeros(1, 1, 8, 64, device=device, dtype=dtype)
+        q = torch.zeros(1, 8, 1024, 64, device=device, dtype=dtype)
         return not isinstance(self.choose(Call(q, q, q)), Sdpa)
 
     def explain(self, call: Call) -> list[tuple[str, str | None]]:

@@ -129,7 +129,7 @@ def test_what_this_machine_has_passes_its_self_test(dtype):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         reasons = dict(default_registry().explain(square(dtype)))
-    assert list(reasons) == ["npu", "xformers", "sdpa", "reference"]
+    assert list(reasons) == ["npu", "amx", "xformers", "sdpa", "reference"]
     assert reasons["sdpa"] is None and reasons["reference"] is None
-    assert reasons["npu"] and reasons["xformers"]
+    assert reasons["npu"] and reasons["amx"] and reasons["xformers"]
     assert default_registry() is default_registry()
