@@ -21,7 +21,7 @@ CGROUP = Path("/sys/fs/cgroup")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SMALL_MODEL = 256 * 2**20  # bytes
 CPU_FEATURES = (
-    *("avx2", "avx512f", "avx512_vbmi", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("avx2", "avx512f", "avx512vbmi", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_bf16", "amx_int8"),
 )
 

@@ -9,52 +9,117 @@ cores of an AMD EPYC with AVX512 (1536 x 576, plain against prepacked, us; bench
     bfloat16   42 / 28    47 / 30    64 / 49    924 / 908
 
 It is what torch.compile does when it freezes a model, without compiling. Results differ from the
-plain ones by rounding only. The weights stay where they are, so that everything can be taken off
-again: the model takes twice the memory. A weight that is exchanged or changed in place is followed,
-by the plain product; only what is written through its `.data` cannot be seen.
+plain ones by rounding only. The weights stay where they are and the model takes twice the memory,
+or they are kept in the new order alone (packed_weight.py); taken off, a layer has its own again. A
+weight that is exchanged or changed in place is followed, by the plain product; only what is written
+through the `.data` of a weight that stays cannot be seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mindsd.packed_weight import PackedWeight, Released
 from mindsd.wrap import Wrap, wrap
 
 ROWS = 64  # the layout is chosen for so many rows: no other count was slower with it
-LEAST = 2**18  # weights; below, two threads meet for longer than one computes
+LEAST = 2**18  # weights; below, two threads meet for longer than one computes a row
+
+
+@dataclass(frozen=True)
+class After:
+    """What oneDNN does to a product before it is written.
+
+    Attributes:
+        activation: "none", "gelu", "swish" and others of oneDNN.
+        algorithm: of "gelu", "none" (by erf) or "tanh".
+        add: a tensor of the product's shape and dtype, or None; only where there is no activation.
+    """
+
+    activation: str = "none"
+    algorithm: str = ""
+    add: Tensor | None = None
+
+
+NOTHING = After()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of layer that can be prepacked.
+
+    Attributes:
+        fits: whether a module is one.
+        pack: its weight in oneDNN's order.
+        run: (module, input, packed weight, what follows) -> what its forward returns, after that.
+        dimensions: that an input has at least.
+    """
+
+    fits: Callable[[nn.Module], bool]
+    pack: Callable[[Any], Tensor]
+    run: Callable[[Any, Tensor, Tensor, After], Tensor]
+    dimensions: int
 
 
 class Prepacked:
-    """The prepacked linear layers of a model; usable until `remove`.
+    """The prepacked layers of a model; usable until `remove`.
+
+    Args:
+        model: in inference.
+        kinds: of layers, None for the linear ones.
+        release: keep their weights in oneDNN's order alone, except those that layers share.
 
     Attributes:
         names: of the layers.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(
+        self, model: nn.Module, kinds: Sequence[Kind] | None = None, release: bool = False
+    ):
         self.names: list[str] = []
+        self._layers: list[_Layer] = []
         self._wraps: list[Wrap] = []
-        for name, module in model.named_modules():
-            if can_prepack(module):
+        weights = (getattr(own, "weight", None) for own in model.modules())
+        users = Counter(id(own) for own in weights if own is not None)
+        for name, module in list(model.named_modules()):
+            kind = next((own for own in kinds or (LINEAR,) if own.fits(module)), None)
+            passed_by = release and "forward" in vars(module)  # another product than the weight's
+            if kind is not None and not passed_by:
+                alone = users[id(module.weight)] == 1
+                layer = _Layer(module, kind, release and alone)
                 self.names.append(name)
-                self._wraps.append(wrap(module, "forward", _Layer(module)))
+                self._layers.append(layer)
+                self._wraps.append(wrap(module, "forward", layer))
 
     def remove(self) -> None:
         """The layers as they were; doing it twice does nothing."""
         for own in self._wraps:
             own.remove()
+        for layer in self._layers:
+            layer.restore()
+        self._wraps, self._layers = [], []
 
 
-def can_prepack(module: nn.Module) -> bool:
+def can_prepack(module: nn.Module, least: int = LEAST) -> bool:
     """Whether it is a plain linear layer on a CPU, in a dtype that oneDNN multiplies here."""
-    if type(module) is not nn.Linear or module.weight.device.type != "cpu":
+    if type(module) is not nn.Linear or module.weight.numel() < least:
         return False
-    weight = module.weight
-    if weight.numel() < LEAST or not torch.backends.mkldnn.is_available():
+    return packable(module)
+
+
+def packable(module: Any) -> bool:
+    """Whether a layer's weight is one that oneDNN multiplies here and that is not packed yet."""
+    weight: Tensor = module.weight
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if isinstance(weight, PackedWeight):
         return False
     if weight.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -62,34 +127,76 @@ def can_prepack(module: nn.Module) -> bool:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """What prepacking takes: bytes of the weights of all layers that can be."""
+    """What prepacking takes: bytes of the weights of all linear layers that can be."""
     return sum(own.weight.nbytes for own in model.modules() if can_prepack(own))  # pyright: ignore
+
+
+def followed(module: nn.Module, input: Tensor, after: After) -> Tensor | None:
+    """A prepacked layer and what follows it, in one; None where it must be done plainly."""
+    mark = getattr(vars(module).get("forward"), "mindsd_wrap", None)
+    layer = mark.function if isinstance(mark, Wrap) and not mark.removed else None
+    if not isinstance(layer, _Layer) or module._forward_hooks or module._forward_pre_hooks:
+        return None
+    return layer.run(input, after)
 
 
 class _Layer:
     """In the place of one layer's forward."""
 
-    def __init__(self, module: Any):
-        self._module, self._weight = module, module.weight
+    def __init__(self, module: Any, kind: Kind, release: bool):
+        self._module, self._kind, self._weight = module, kind, module.weight
         with torch.no_grad():
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), ROWS)
+            packed = kind.pack(module)
         self._state = _state(module.weight)
+        self._released = Released(module, packed) if release else None
+        self._packed = None if release else packed
 
     def __call__(self, original: Callable[..., Tensor], input: Tensor) -> Tensor:
-        weight = self._module.weight
+        found = self.run(input, NOTHING)
+        return original(input) if found is None else found
+
+    def run(self, input: Tensor, after: After) -> Tensor | None:
+        """What the layer gives, by the packed weight; None where that cannot be used."""
         if (
-            weight is not self._weight
-            or _state(weight) != self._state  # somebody changed it: ours is of the past
-            or input.dtype is not weight.dtype
-            or input.dim() < 2
+            input.dtype is not self._module.weight.dtype
+            or input.dim() < self._kind.dimensions
             or not input.numel()
             or torch.is_grad_enabled()
         ):
-            return original(input)
-        bias = self._module.bias
-        return torch.ops.mkldnn._linear_pointwise(input, self._packed, bias, "none", [], "")
+            return None
+        packed = self._present()
+        if packed is None:
+            return None
+        return self._kind.run(self._module, input, packed, after)
+
+    def restore(self) -> None:
+        if self._released is not None:
+            self._released.restore()
+
+    def _present(self) -> Tensor | None:
+        """The packed weight, unless somebody changed the layer's: then ours is of the past."""
+        if self._released is not None:
+            return self._released.packed
+        weight = self._module.weight
+        same = weight is self._weight and _state(weight) == self._state
+        return self._packed if same else None
+
+
+def _pack(module: nn.Linear) -> Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), ROWS)
+
+
+def _run(module: nn.Linear, input: Tensor, packed: Tensor, after: After) -> Tensor:
+    operator = torch.ops.mkldnn._linear_pointwise
+    if after.add is not None:
+        return operator.binary(input, after.add, packed, module.bias, "add")
+    return operator(input, packed, module.bias, after.activation, [], after.algorithm)
 
 
 def _state(weight: Tensor) -> tuple[int, int | None]:
     """Where a tensor lies and how often it was changed; inference mode keeps no count."""
     return weight.data_ptr(), None if weight.is_inference() else weight._version
+
+
+LINEAR = Kind(can_prepack, _pack, _run, dimensions=2)
+MANY_ROWS = Kind(partial(can_prepack, least=2**14), _pack, _run, dimensions=2)  # many at once

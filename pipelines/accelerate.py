@@ -13,6 +13,8 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
+from mindsd.allocator import Kept, keep_large
+from mindsd.attention.cpu_fused import CpuFused, fuse_large
 from mindsd.batching.counts import Counts
 from mindsd.config import Acceleration, speed_named
 from mindsd.errors import RequestError
@@ -23,6 +25,7 @@ from mindsd.pipelines.modules import (
     find_denoisers,
     find_open,
     is_accelerated,
+    modules,
 )
 from mindsd.pipelines.profile import Profile
 from mindsd.stepcache.advice import follow_advice
@@ -57,13 +60,22 @@ def accelerated(
 
 
 class Accelerated:
-    """An acceleration on a pipeline; made by `accelerate`. Usable as a context manager."""
+    """An acceleration on a pipeline; made by `accelerate`. Usable as a context manager.
 
-    def __init__(self, pipe: DiffusionPipeline, acceleration: Acceleration):
+    Attributes:
+        on_cpu: modules made fast on a CPU without doing less.
+    """
+
+    def __init__(self, pipe: DiffusionPipeline, acceleration: Acceleration, layers: str = "auto"):
         self._pipe: Any = pipe
         self._acceleration = acceleration
         self._trajectory: Trajectory | None = None
         self._wraps: list[Wrap] = []
+        self.on_cpu: dict[str, CpuFused] = {}
+        self._kept: Kept | None = None
+        if layers != "off":  # below all that looks at what blocks are given
+            self.on_cpu = fuse_large(modules(pipe.components))
+            self._kept = keep_large() if self.on_cpu else None
         steppers = find_denoisers(pipe.components)
         self._denoisers = {name: Denoiser(module) for name, module in steppers.items()}
         try:
@@ -78,10 +90,10 @@ class Accelerated:
 
     def remove(self) -> None:
         """Everything as it was; doing it twice does nothing."""
-        for own in self._wraps:
+        if self._kept is not None:
+            self._kept.remove()
+        for own in (*self._wraps, *self._denoisers.values(), *self.on_cpu.values()):
             own.remove()
-        for denoiser in self._denoisers.values():
-            denoiser.remove()
         if self._trajectory is not None:
             self._trajectory.remove()
             self._trajectory = None
@@ -108,22 +120,27 @@ def accelerate(
     *,
     speed: str | None = None,
     profile: str | Path | None = None,
+    layers: str = "auto",
 ) -> Accelerated:
     """Make a diffusers pipeline do less, until the result is removed or left as a context.
 
     The pipeline is used as always, by one thread at a time; its classes, scheduler and processors
-    stay what they are.
+    stay what they are. A large one on a CPU does what it does faster, too.
 
     Args:
         pipe: any diffusers pipeline with a denoiser and a scheduler.
         acceleration: what is left out.
         speed: instead, by name: "lossless", "quality", "balanced" or "fast".
         profile: instead, a file that `mindsd tune` wrote for this model.
+        layers: "auto" makes layers of large models on a CPU fast (attention/cpu_fused.py), "off"
+            leaves the model its own.
 
     Raises:
         RequestError: this pipeline cannot do it or runs on an engine; not exactly one is given; the
-            profile is broken or another model's.
+            profile is broken or another model's; unknown layers.
     """
+    if layers not in ("auto", "off"):
+        raise RequestError(f"unknown layers {layers!r}; choose auto, off")
     if sum(given is not None for given in (acceleration, speed, profile)) != 1:
         raise RequestError("say an acceleration, a speed or a profile, one of the three")
     if is_accelerated(pipe):
@@ -134,7 +151,7 @@ def accelerate(
         )
     if profile is not None:
         acceleration = Profile.read(profile).acceleration_for(fingerprint(pipe))
-    return Accelerated(pipe, speed_named(speed) if acceleration is None else acceleration)
+    return Accelerated(pipe, speed_named(speed) if acceleration is None else acceleration, layers)
 
 
 def check(

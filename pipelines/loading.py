@@ -46,8 +46,9 @@ def load_model(
         attention: "auto" (ours where it outdoes torch's), "off" (always diffusers' own), or on an
             NPU "sparse:0.5" (half of the keys of long sequences, lossy), "mindiesd" or
             "flash-attn-npu" (first, where installed).
-        layers: beside attention, "auto" (an NPU's fused operators), "off" (diffusers' own) or
-            "w8a8" (as "auto", with the denoiser's large linear layers in 8 bits).
+        layers: beside attention, "auto" (an NPU's fused operators; on a CPU prepacked layers and
+            fused kernels, for large models), "off" (diffusers' own) or "w8a8" (as "auto", with the
+            denoiser's large linear layers in 8 bits).
 
     Raises:
         ModelError: the folder is missing, incomplete, not safe, or not readable.

@@ -8,8 +8,10 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
+from mindsd.allocator import Kept, keep_large
 from mindsd.aside import aside
 from mindsd.attention.chosen import check_attention, registry_of
+from mindsd.attention.cpu_fused import CpuFused, fuse_large
 from mindsd.attention.for_diffusers import Attached, attach
 from mindsd.attention.layers import check_layers
 from mindsd.attention.npu_elsewhere import keep_off
@@ -58,6 +60,7 @@ class LoadedModel:
         defaults: its folder's own choices where a request says nothing.
         attached: our attention, while it is on.
         fused: what stands beside attention, in an NPU's fused operators, while it is on.
+        on_cpu: its modules made fast on a CPU, while they are.
         quantized: the linear layers of the denoisers in 8 bits, while they are.
         denoisers: the modules that steps are made with, ready to do less, while it is open.
         loras: its LoRA adapters; they go when it is shut.
@@ -72,11 +75,13 @@ class LoadedModel:
     defaults: CallDefaults = CallDefaults()
     attached: Attached | None = None
     fused: dict[str, Fused] = field(default_factory=dict)
+    on_cpu: dict[str, CpuFused] = field(default_factory=dict)
     quantized: dict[str, Fused] = field(default_factory=dict)
     denoisers: dict[str, Denoiser] = field(default_factory=dict)
     loras: ImageAdapters = field(init=False)
     shared: SharedEngine = field(init=False)
     _wraps: list[Wrap] = field(default_factory=list)
+    _kept: Kept | None = None  # memory of large tensors, on a CPU
     _upcast: Any = None  # the autoencoder in float32, for pipelines that move it there and back
 
     def __post_init__(self) -> None:
@@ -118,6 +123,8 @@ class LoadedModel:
             denoisers = find_denoisers(self.pipe.components)
             self.quantized = {name: quantize(own) for name, own in denoisers.items()}
         self._upcast = upcast_copy(self.pipe)
+        if self.layers != "off":
+            self._speed_up_cpu()  # below all that looks at what blocks are given
         self.loras = ImageAdapters(self.pipe)  # those that were closed stay closed
         for own in modules(self.pipe.components).values():
             self._wraps += keep_off(own)
@@ -138,15 +145,29 @@ class LoadedModel:
         self.loras.close()
         if self.attached is not None:
             self.attached.remove()
+        if self._kept is not None:
+            self._kept.remove()
         for fused in (*self.fused.values(), *self.quantized.values()):
             fused.remove()
         for own in reversed(self._wraps):
             own.remove()
-        for denoiser in self.denoisers.values():
-            denoiser.remove()
-        self.attached, self._upcast, self.fused, self.quantized = None, None, {}, {}
+        for own in (*self.denoisers.values(), *self.on_cpu.values()):
+            own.remove()
+        self.attached, self._upcast, self._kept = None, None, None
+        self.fused, self.on_cpu, self.quantized = {}, {}, {}
         self._wraps.clear()
         self.denoisers.clear()
+
+    def _speed_up_cpu(self) -> None:
+        """A large model's layers as a CPU runs them fast, and its memory kept for it."""
+        if self.device.kind != "cpu":
+            return
+        _ = self.fingerprint  # it reads every weight, as the model has it
+        models = modules(self.pipe.components)
+        if self._upcast is not None:
+            models["upcast"] = self._upcast
+        self.on_cpu = fuse_large(models)
+        self._kept = keep_large() if self.on_cpu else None
 
     def _attach(self) -> Attached | None:
         registry, device = registry_of(self.attention), self.device.torch

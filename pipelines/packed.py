@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
+from mindsd.attention.decoder import attach_decoder
 from mindsd.attention.for_transformers import AttachedLanguage, attach_language
+from mindsd.attention.int8_weights import Rounded
 from mindsd.attention.npu_fused import Fused, fuse
 from mindsd.attention.npu_w8a8 import quantize
-from mindsd.device import is_out_of_memory
+from mindsd.device import cpu_memory, is_out_of_memory
 from mindsd.errors import MindsdError, ModelError
 from mindsd.kvcache.blocks import BlockPool
 from mindsd.kvcache.step import present_step
@@ -20,11 +22,12 @@ from mindsd.patches import Patches
 from mindsd.pipelines.proof import TOLERANCES, Sample, prove, texts_alone
 from mindsd.pipelines.vision import Vision
 from mindsd.pipelines.vision_proof import pictures_alone, seen
-from mindsd.prepack import Prepacked
+from mindsd.prepack import Prepacked, weight_bytes
 
 NEEDED = ("position_ids", "past_key_values")
 # Of the largest logit. The least change lets a number round to its other neighbour, 1/127 away.
 EIGHT_BITS = 1e-1
+SPARE = 2  # times the weights must be free before they are laid out for C
 
 
 class PackedModel:
@@ -32,10 +35,11 @@ class PackedModel:
 
     Args:
         model: with a language model's head.
-        prepack: lay its weights out anew for faster products (prepack.py).
+        prepack: lay its weights out anew for faster products (prepack.py), and on a CPU for whole
+            layers in C (attention/decoder.py), where these give what the model gives.
         vision: its eyes; None for a model of text alone, or to use it so.
-        layers: what runs beside attention, as attention/layers.py says it; "w8a8" is for the
-            decoder, its eyes stay as they are.
+        layers: what runs beside attention, as attention/layers.py says it; "w8a8" and "int8" are
+            for the decoder, its eyes stay as they are.
 
     Attributes:
         windows: of each layer; None where it sees all.
@@ -43,6 +47,8 @@ class PackedModel:
             forward are; None for all.
         see_each_other: the tokens of a picture see all of it, not only what is before them.
         token_bytes: what a token takes in the cache, by the cache's dtype.
+        native: what runs in C where a step has few tokens, and what does not and why; None where
+            nothing was tried.
 
     Raises:
         ModelError: it cannot run so; the message says why. The model is as it was.
@@ -74,6 +80,8 @@ class PackedModel:
         self._attached: AttachedLanguage | None = None
         self._fused: Fused | None = None
         self._quantized: Fused | None = None
+        self._rounded: Rounded | None = None
+        self.native: Fused | None = None
         texts, pictures = self._alone(layers)
         try:
             self._patches = None if vision is None else Patches(model)
@@ -81,6 +89,7 @@ class PackedModel:
             self._fused = None if layers == "off" else fuse(model)
             self._attached = attach_language(model)
             self.token_bytes = self._proven(texts, pictures)
+            self._go_native(texts, pictures, layers, prepack)
         except BaseException as error:
             self.close()
             raise _explained(type(model).__name__, error) from error
@@ -132,6 +141,8 @@ class PackedModel:
 
     def close(self) -> None:
         """The model as it was."""
+        if self.native is not None:
+            self.native.remove()
         if self._attached is not None:
             self._attached.remove()
         if self._fused is not None:
@@ -142,11 +153,42 @@ class PackedModel:
             self._prepacked.remove()
         if self._patches is not None:
             self._patches.remove()
+        if self._rounded is not None:
+            self._rounded.remove()
+
+    def _go_native(
+        self, texts: list[Sample], pictures: Sample | None, layers: str, prepack: bool
+    ) -> None:
+        """Run few tokens in C, once that, too, gives what the model gives alone.
+
+        Raises:
+            ModelError: it is wished, and does not.
+        """
+        wished = layers == "int8"
+        roomy = prepack and cpu_memory()[1] > SPARE * weight_bytes(self.model)
+        if not wished and not (layers == "auto" and roomy and self.device.type == "cpu"):
+            return
+        try:
+            self.native = attach_decoder(self.model, eight_bits=wished)
+            if not self.native.served and wished:
+                reason = next(iter(self.native.left.values()))
+                raise ModelError(f"no layer runs in 8 bits: {reason}")
+            if self.native.served:
+                self._proven(texts, pictures)
+        except Exception as error:  # whatever it is: unasked, it may not cost a model its packing
+            if wished:
+                raise
+            self.native = self.native or Fused()
+            self.native.remove()
+            self.native.served.clear()
+            self.native.left["all"] = f"{type(error).__name__}: {error}".split("\n")[0]
 
     def _alone(self, layers: str) -> tuple[list[Sample], Sample | None]:
         """What it gives alone, in 8 bits where they are wished: packing must not change that."""
         if layers == "w8a8":
             self._quantized = quantize(self.model.get_decoder())
+        if layers == "int8":
+            self._rounded = Rounded(self.model.get_decoder())
         try:
             seen_alone = None if self.vision is None else pictures_alone(self.vision)
             return texts_alone(self.model, self.device), seen_alone
@@ -166,7 +208,7 @@ class PackedModel:
 
     def _prove(self, samples: list[Sample]) -> dict[str, int]:
         name, tolerance = type(self.model).__name__, TOLERANCES.get(self.model.dtype, 1e-1)
-        if self._quantized is not None:
+        if self._quantized is not None or self._rounded is not None:
             tolerance = max(tolerance, EIGHT_BITS)
         return prove(name, samples, self.forward, self.lanes, self.runs, tolerance)
 

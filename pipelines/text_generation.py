@@ -56,7 +56,8 @@ class TextGeneration:
 
         Args:
             tokenizer, processor: of a model in memory; a processor where it sees pictures.
-            layers: "auto" (an NPU's fused operators), "off" or "w8a8" (and 8 bits).
+            layers: "auto" (fused operators on an NPU, layers in C on a CPU), "off", "w8a8" (and 8
+                bits, on an NPU) or "int8" (and weights of 8 bits, on a CPU).
             device: "auto" (the fastest this machine has), "npu", "cuda" or "cpu".
             dtype: "auto" (what is fast there), "float32", "float16" or "bfloat16".
             cache, budget: the KV cache, its dtype, and tokens of one forward.

@@ -17,6 +17,7 @@ from ..libraries import heavy_imports
 
 if TYPE_CHECKING:
     from ..attention_cases import Answer
+    from ..cpu_choices import Choice
     from ..layer_cases import Beside
     from ..machine import Machine, Seen
 
@@ -39,22 +40,27 @@ def doctor(
     with Console(stderr=True).status("looking at this machine"):
         with heavy_imports():
             from ..attention_cases import explain
+            from ..cpu_choices import cpu_choices
             from ..layer_cases import explain_layers
             from ..machine import look
             from ..page_cases import explain_pages
         machine = look()
         answers = explain(machine.kinds) + explain_pages(machine.kinds)
         beside = explain_layers(machine.kinds)
+        chosen = cpu_choices(machine.cores)
     runs = None if model is None else _how_it_runs(model)
     if as_json:
         found = asdict(machine) | {"attention": [asdict(answer) for answer in answers]}
         found["layers"] = [asdict(row) for row in beside]
+        found["cpu"] = [asdict(row) for row in chosen]
         print(json.dumps(found | ({} if runs is None else {"runs": runs})))
         return
     console = Console(highlight=False, markup=False)
     console.print(_machine_table(machine))
     if runs is not None:
         console.print(f"\n{runs}", soft_wrap=True)
+    console.print("\nChosen for this CPU, and why", style="bold")
+    console.print(_choice_table(chosen))
     console.print("\nAttention: who answers what", style="bold")
     console.print(_answer_table(answers))
     console.print("\nPassed over, and why", style="bold")
@@ -104,6 +110,13 @@ def _describe(seen: Seen) -> str:
     if seen.small_dtype != dtype:
         dtype += f", and {seen.small_dtype} for small models"
     return f"{seen.name}\n{memory}; features: {features}; --dtype auto is {dtype}"
+
+
+def _choice_table(rows: list[Choice]) -> Table:
+    table = Table("what", "choice", "why", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row.what, row.choice, row.why)
+    return table
 
 
 def _answer_table(answers: list[Answer]) -> Table:

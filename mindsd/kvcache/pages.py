@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mindsd.device import NPU_CHIPS, npu_chip
 from mindsd.errors import RequestError
+from mindsd.large_pages import ask_large_pages
 
 from .table import Copy
 
@@ -43,7 +44,9 @@ class Pages:
 
     def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         """[heads, blocks, size, dim], as it is to lie in memory."""
-        return torch.zeros(*shape, dtype=dtype, device=device)
+        room = torch.empty(*shape, dtype=dtype, device=device)
+        ask_large_pages(room)
+        return room.zero_()
 
     def write_both(self, values: Pages, slots: Tensor, key: Tensor, value: Tensor) -> None:
         """Put keys into these pages and values into those of the same layer; see `write`."""

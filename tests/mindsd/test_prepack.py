@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from mindsd.prepack import Prepacked, can_prepack, weight_bytes
+from mindsd.packed_weight import PackedWeight
+from mindsd.prepack import After, Prepacked, can_prepack, followed, weight_bytes
 
 
 def model(dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -55,3 +56,31 @@ def test_gradients_still_flow():
     Prepacked(own)
     own(torch.randn(3, 512)).sum().backward()
     assert own[0].weight.grad is not None
+
+
+@torch.inference_mode()
+def test_weights_may_be_kept_packed_alone():
+    own, given = model(), torch.randn(3, 512)
+    plain, before = own(given), [own[0].weight, own[2].weight]
+    with_shared = nn.Sequential(own, nn.ModuleDict({"same": nn.Linear(512, 640)}))
+    with_shared[1]["same"].weight = own[0].weight  # pyright: ignore
+    prepacked = Prepacked(with_shared, release=True)
+    kinds = [isinstance(own[place].weight, PackedWeight) for place in (0, 2)]
+    assert kinds == [False, True]  # the first is another layer's, too
+    assert (own(given) - plain).abs().max() <= 1e-5
+    assert not Prepacked(own, release=True).names  # once is enough
+    prepacked.remove()
+    assert [own[0].weight, own[2].weight] == before and torch.equal(own(given), plain)
+
+
+@torch.inference_mode()
+def test_an_activation_is_part_of_the_product():
+    own, given = model(), torch.randn(3, 512)
+    plain = nn.functional.gelu(own[0](given))
+    prepacked = Prepacked(own)
+    found = followed(own[0], given, After("gelu", "none"))
+    assert found is not None and torch.allclose(found, plain, atol=1e-5)
+    own[0].register_forward_hook(lambda *told: None)
+    assert followed(own[0], given, After("gelu", "none")) is None
+    prepacked.remove()
+    assert followed(own[2], torch.randn(3, 640), After()) is None
