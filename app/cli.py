@@ -12,7 +12,7 @@ import typer
 import mindsd
 from mindsd.errors import MindsdError, ModelError, OutputError, RequestError
 
-from .command_tree import CONFIG
+from .command_tree import CONFIG, keep_brackets
 from .commands.batch import batch
 from .commands.bench import bench
 from .commands.bench_serve import bench_serve
@@ -26,7 +26,7 @@ from .commands.serve import serve
 from .commands.show import show
 from .commands.tune import tune
 from .config_file import read_config
-from .settings import Settings, blame, name_variables
+from .settings import Settings, blame, misspelt, name_variables
 
 USER_ERRORS = (RequestError, ModelError, OutputError)
 
@@ -82,6 +82,8 @@ def common(
         raise typer.Exit(2)
     settings = context.ensure_object(Settings)
     settings.root = context
+    for said in misspelt(context.command):
+        print(f"mindsd: {said}", file=sys.stderr)
     if context.invoked_subcommand != CONFIG:  # which reads it itself
         settings.file = read_config(config, context.command)
         context.default_map = settings.file.tables
@@ -94,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     command, settings = typer.main.get_command(app), Settings()
     name_variables(command)
+    keep_brackets(command)
     try:
         return command(arguments, prog_name="mindsd", standalone_mode=False, obj=settings) or 0
     except typer.TyperException as error:

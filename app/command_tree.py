@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.markup import escape
 from typer.core import TyperGroup, TyperOption
 
 Command = Any  # typer keeps click's class to itself
@@ -34,6 +35,14 @@ def walk(command: Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
     for name, below in commands_of(command).items():
         yield (*path, name), below
         yield from walk(below, (*path, name))
+
+
+def keep_brackets(command: Command) -> None:
+    """Have help shown as it is written: Rich takes [word] for its markup, and drops it."""
+    for own in (command, *command.params):
+        own.help = own.help and escape(own.help)
+    for below in getattr(command, "commands", {}).values():
+        keep_brackets(below)
 
 
 def shared(command: Command) -> Mapping[str, int]:

@@ -18,11 +18,14 @@ NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # FAT an
 class OutputFolder:
     """A folder that was seen to be writable. Two processes may write into one.
 
+    Args:
+        option: of the command line, that chooses the folder.
+
     Raises:
         OutputError: it cannot be made or written.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, option: str = "-o"):
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -32,7 +35,7 @@ class OutputFolder:
             ]
         except OSError as error:
             said = f"output folder {self.path} cannot be written ({error.strerror})"
-            raise OutputError(f"{said}; choose another with -o") from None
+            raise OutputError(f"{said}; choose another with {option}") from None
         self._next = max(taken, default=0) + 1
 
     def add(self, content: bytes, ending: str = "png") -> Path:

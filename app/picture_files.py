@@ -12,6 +12,7 @@ from typing import Any
 from mindsd.errors import RequestError
 
 from .answer_file import Form, Key
+from .picture_texts import is_sheet
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -21,7 +22,7 @@ def find_pictures(named: Sequence[str], output: Path | None = None) -> list[str]
 
     Args:
         named: files, which may have any ending, and folders, of which all pictures right in them
-            are taken, by name.
+            are taken, by name, but no sheets of a batch.
         output: where captions go; it may lie among the pictures, and is left out.
 
     Raises:
@@ -77,7 +78,7 @@ def _pictures(named: str) -> Iterator[str]:
     found = [file for file in files if not os.path.isdir(file)]
     if not found:
         raise RequestError(f"the folder {named} has no pictures ({', '.join(ENDINGS)})")
-    yield from found
+    yield from (file for file in found if not is_sheet(file))
 
 
 def _is_in(path: str, captioned: Collection[Key], asked: Mapping[str, str]) -> bool:

@@ -24,6 +24,7 @@ MAX_FILE = 2**28  # bytes; 64 Mi pixels that are not compressed are less
 MAX_TEXT = 2**20  # characters; also the most that Pillow unpacks of one chunk
 THEIRS, OURS = "parameters", "mindsd"
 NOTE = b"mindsd\0"
+SHEET = '{"sheet": true}'  # ours of what shows many pictures, and is none of them
 UNICODE, ASCII = b"UNICODE\0", b"ASCII\0\0\0"
 
 
@@ -79,6 +80,14 @@ def read_texts(file: str | Path) -> PictureTexts:
     except Exception as error:  # decoders of broken files raise what they like
         said = str(error).strip().split("\n")[0] or type(error).__name__
         raise RequestError(f"{file} cannot be read as a picture ({said})") from None
+
+
+def is_sheet(file: str | Path) -> bool:
+    """Whether it is a contact sheet or a grid that was written by ourselves."""
+    try:
+        return read_texts(file).ours == SHEET
+    except RequestError:
+        return False
 
 
 def _texts(picture: Image.Image) -> PictureTexts:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -22,6 +23,8 @@ PREFIX = "MINDSD"
 DEFAULT = "default"
 SAID = "command line"
 NEVER_SHARED = {"port"}  # Kubernetes sets MINDSD_PORT to an address where a service is named mindsd
+# It sets such ones where a service is named mindsd-serve.
+KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_[0-9]+_")
 HIDDEN = "****"
 SECRET = ("key", "password", "secret", "token")  # how the names of options end that hold one
 
@@ -72,6 +75,26 @@ def name_variables(root: Command) -> None:
             names = [(PREFIX, *path, name), *([(PREFIX, name)] if name in common else [])]
             option.envvar = [*("_".join(parts).upper().replace("-", "_") for parts in names), *own]
             option.show_envvar = False  # a help page of them would drown the options
+
+
+def misspelt(root: Command) -> Iterator[str]:
+    """A sentence for each variable that is named like a command's option, and is none's."""
+    named = {own for _, below in walk(root) for own in _variables(below)}
+    starts = {f"{'_'.join((PREFIX, *path)).upper()}_": " ".join(path) for path, _ in walk(root)}
+    for name in sorted(os.environ.keys() - named):
+        start = max((own for own in starts if name.startswith(own)), key=len, default=None)
+        if start is None or KUBERNETES.search(name):
+            continue
+        options = [own.removeprefix(start) for own in named if own.startswith(start)]
+        near = get_close_matches(name.removeprefix(start), options, 1)
+        page = f"see mindsd {starts[start]} --help"
+        hint = f"did you mean {start}{near[0]}?" if near else page
+        yield f"the variable {name} sets nothing; {hint}"
+
+
+def _variables(command: Command) -> Iterator[str]:
+    for option in options_of(command).values():
+        yield from [option.envvar] if isinstance(option.envvar, str) else option.envvar or ()
 
 
 def read_settings(context: typer.Context) -> Iterator[Setting]:

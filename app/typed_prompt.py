@@ -16,6 +16,20 @@ from mindsd.pipelines.shelf import lora_files
 from mindsd.pipelines.weighting import suggests_weighting
 
 
+def untagged(parameters: ImageParameters) -> ImageParameters:
+    """The same with the tags of the prompt among the LoRAs; weights of one that is named in both
+    places are added.
+
+    Raises:
+        RequestError: a tag is wrong, or a weight is too large.
+    """
+    prompt, tagged = read_lora_tags(parameters.prompt)
+    loras = dict(parameters.loras)
+    for name, weight in tagged:
+        loras[name] = loras.get(name, 0.0) + weight
+    return replace(parameters, prompt=prompt, loras=tuple(loras.items()))
+
+
 class TypedPrompts:
     """How the prompts of one run are taken.
 
@@ -36,13 +50,9 @@ class TypedPrompts:
             RequestError: a tag is wrong, or names no adapter.
             ModelError: an adapter does not fit the model.
         """
-        prompt, tagged = read_lora_tags(parameters.prompt)
-        loras = dict(parameters.loras)
-        for name, weight in tagged:
-            loras[name] = loras.get(name, 0.0) + weight
-        for name in loras:
+        found = untagged(parameters)
+        for name, _ in found.loras:
             self._bring(pipeline, name)
-        found = replace(parameters, prompt=prompt, loras=tuple(loras.items()))
         weighted = self._weighted
         if weighted is None:
             weighted = found.weighted or suggests_weighting(pipeline.arguments, found)

@@ -62,7 +62,8 @@ def batch(
         bool, typer.Option("--combinations", help="All ways of {a|b}, in place of one by chance.")
     ] = False,
     no_wildcards: Annotated[
-        bool, typer.Option("--no-wildcards", help="Leave {a|b} in prompts as it is.")
+        bool,
+        typer.Option("--no-wildcards", help="Leave {a|b} and __NAME__ in prompts as they are."),
     ] = False,
     loras: say.Loras = None,
     weighted: say.Weighted = None,
@@ -120,6 +121,9 @@ def batch(
     if no_wildcards and wildcards is not None:
         raise RequestError("say --wildcards or --no-wildcards, one of the two")
     file, *more = arguments
+    if others := [own for own in more if "=" not in own]:
+        said = f"one file at a time: {file} is followed by {others[0]}"
+        raise RequestError(f"{said}, which is no NAME=VALUE,VALUE of --grid either")
     with choose_progress(as_json, quiet) as progress:
         order = BatchOrder(
             file=Path(file),

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..picture_texts import SHEET, PictureTexts
+
 SIDE, GAP, LINE = 160, 12, 16  # pixels
 LINES = 2  # of text beneath each
 INK, PAPER = (40, 40, 40), (255, 255, 255)
@@ -16,7 +18,7 @@ Labelled = tuple[Image.Image, str]
 
 
 def contact_sheet(pictures: Sequence[Labelled]) -> bytes:
-    """A PNG file of so many pictures, about as wide as high."""
+    """A PNG file of so many pictures, about as wide as high, which says that it is a sheet."""
     columns = max(1, math.ceil(math.sqrt(len(pictures))))
     rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
     return _png(_table(rows, columns, top="", left=[""] * len(rows)))
@@ -71,5 +73,5 @@ def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
 
 def _png(sheet: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
+    sheet.save(buffer, "PNG", pnginfo=PictureTexts(ours=SHEET).as_chunks())
     return buffer.getvalue()

@@ -14,11 +14,15 @@ FIRST = 5  # jobs that are told one by one
 PIXEL = 1.7  # bytes that a pixel of a photo takes in a PNG, about
 
 
-def dry_run(plan: Plan, todo: Sequence[Job], story: Story) -> dict[str, Any]:
+def dry_run(
+    plan: Plan, todo: Sequence[Job], story: Story, seed: int, is_chance: bool
+) -> dict[str, Any]:
     """What there is to know.
 
     Args:
         todo: of the plan, what would be drawn now.
+        seed: of the run.
+        is_chance: another run has another one.
     """
     there = sum(job.key in story.done for job in plan.jobs)
     bytes_each, guessed = _bytes_each(todo, story)
@@ -28,6 +32,8 @@ def dry_run(plan: Plan, todo: Sequence[Job], story: Story) -> dict[str, Any]:
         "planned": len(plan.jobs),
         "skipped": there,
         "wrong": len(plan.wrong),
+        "seed": seed,
+        "seed_is_example": is_chance,
         "sizes": sorted({_size(job) for job in todo}),
         "bytes": None if bytes_each is None else round(bytes_each * len(todo)),
         "bytes_guessed": guessed,
@@ -39,8 +45,11 @@ def dry_run(plan: Plan, todo: Sequence[Job], story: Story) -> dict[str, Any]:
 def describe_dry_run(told: dict[str, Any]) -> Iterator[str]:
     """The same for people, line by line."""
     sizes = ", ".join(told["sizes"]) or "none"
-    yield f"{told['images']} images would be drawn ({sizes}), of {told['planned']} planned"
-    yield f"{told['skipped']} are there already, {told['wrong']} rows are wrong"
+    images = "1 image" if told["images"] == 1 else f"{told['images']} images"
+    yield f"{images} would be drawn ({sizes}), of {told['planned']} planned"
+    there = "1 is" if told["skipped"] == 1 else f"{told['skipped']} are"
+    rows = "1 row is" if told["wrong"] == 1 else f"{told['wrong']} rows are"
+    yield f"{there} there already, {rows} wrong"
     if told["bytes"] is not None:
         how = "guessed from the sizes" if told["bytes_guessed"] else "as those that are there"
         yield f"disk: about {told['bytes'] / 2**20:.1f} MiB ({how})"
@@ -50,6 +59,9 @@ def describe_dry_run(told: dict[str, Any]) -> Iterator[str]:
         yield f"time: about {describe_seconds(told['seconds'])}, as those that are there"
     else:
         yield "time: not known before the first image"
+    if told["seed_is_example"]:
+        fixed = f"--seed {told['seed']} fixes them"
+        yield f"seeds and choices of rows without a seed are examples: {fixed}"
     for one in told["first"]:
         further = ", ".join(f"{k} {v}" for k, v in one["settings"].items())
         yield f"  {one['file']}: seed {one['seed']}{', ' * bool(further)}{further}"

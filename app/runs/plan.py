@@ -29,6 +29,7 @@ from .wildcards import Wildcards
 MOST = 100_000  # images of a run
 MOST_OF_A_ROW = 10_000
 SEEDS = 2**32
+OPEN = (None, DRAW_SEED)  # what a row says of a seed that is the run's affair
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,10 @@ class Planner:
         if max(count * len(prompts), count) * len(self._grid) > MOST_OF_A_ROW:
             raise RequestError(f"the row asks for over {MOST_OF_A_ROW} images; make it fewer")
         said = values.get("seed")
-        if said not in (None, DRAW_SEED):
+        if said not in OPEN:
             self._check_seed(said, count * len(prompts))
         for place, prompt in enumerate(own for own in prompts for _ in range(count)):
-            seed = self._made(values, prompt) if said in (None, DRAW_SEED) else said + place
+            seed = self._made(values, prompt) if said in OPEN else said + place
             if self._wildcards is not None and not self._combine:
                 yield self._wildcards.pick(prompt, seed), seed
             else:
@@ -188,3 +189,8 @@ class Planner:
         if path not in self._pictures:
             self._pictures[path] = content_hash(path)
         return self._pictures[path]
+
+
+def leaves_seed_open(row: Row) -> bool:
+    """Whether its seeds, and choices by them, are made of the run's seed."""
+    return row.error is None and row.values.get("seed") in OPEN

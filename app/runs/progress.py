@@ -133,7 +133,8 @@ class Lines(Quiet):
 
     def ended(self, tally: RunTally) -> None:
         for reason, times in tally.causes.most_common():
-            self.noted(f"{times} x {reason}")
+            if times > 1:  # each was told by its line
+                self.noted(f"{times} x {reason}")
         super().ended(tally)
         if not tally.stopping:
             self.noted(describe_run(tally))

@@ -17,6 +17,8 @@ from mindsd.errors import RequestError
 from .columns import column_named, read_cell, read_value
 
 LARGEST = 64 * 2**20  # bytes of a file
+NO_UTF_8 = "the row is not valid UTF-8 text; save the file as UTF-8"
+SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # that may set cells apart
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -125,20 +127,36 @@ def _table(path: Path, file: TextIO, delimiter: str = ",") -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error as error:
+            said = _broken(error, line, reader.line_num)
             if names is None:
-                raise RequestError(f"{path} line {line} is not a table's ({error})") from None
-            yield Row(line, error=f"the row is not a table's ({error})")
+                raise RequestError(f"{path} line {line}: {said}") from None
+            yield Row(line, error=said)
             continue
         if not any(cell.strip() for cell in cells):
             continue
         if names is None:
-            names = _header(path, line, cells)
+            names = _header(path, line, cells, delimiter)
         else:
             yield _cells(line, names, cells)
 
 
-def _header(path: Path, line: int, cells: list[str]) -> list[str]:
+def _broken(error: csv.Error, first: int, last: int) -> str:
+    """Why a row cannot be read; a quote that is not closed takes the lines after it along."""
+    if last > first or "end of data" in str(error):
+        lines = f"lines {first} to {last} belong" if last > first else "the rest belongs"
+        said = f"a quote is opened here and not closed, so {lines} to it ({error})"
+        return f'{said}; close it, or write "" for a quote'
+    return f"the row is not a table's ({error})"
+
+
+def _header(path: Path, line: int, cells: list[str], delimiter: str) -> list[str]:
     try:
+        if not _is_unicode("".join(cells)):
+            raise RequestError(NO_UTF_8)
+        other = [sign for sign in SIGNS if sign in cells[0]] if len(cells) == 1 else []
+        if other:
+            own, used = SIGNS[delimiter], SIGNS[other[0]]
+            raise RequestError(f"cells are set apart by {own}; this file uses {used}")
         names = [column_named(cell) for cell in cells]
         _once([(name, None) for name in names])
         if "prompt" not in names:
@@ -164,10 +182,15 @@ def _sound(row: Row) -> Row:
     if row.error is not None:
         return Row(row.line, error=row.error.encode(errors="replace").decode())
     written = json.dumps(row.values, ensure_ascii=False)
-    if any("\ud800" <= sign <= "\udfff" for sign in written):
-        return Row(row.line, error="the row is not valid UTF-8 text")
+    if not _is_unicode(written):
+        return Row(row.line, error=NO_UTF_8)
     if "\\u0000" in json.dumps(row.values).replace("\\\\", ""):
         return Row(row.line, error="the row has a NUL character")
     if not row.values.get("prompt", "").strip():
         return Row(row.line, error="column prompt is empty; say what to draw")
     return row
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no byte stands in it that was no UTF-8."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)

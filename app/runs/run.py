@@ -11,7 +11,7 @@ from .company import companies
 from .dry_run import describe_dry_run, dry_run
 from .order import BatchOrder
 from .overview import write_overview
-from .plan import SEEDS, Job, Plan
+from .plan import SEEDS, Job, Plan, leaves_seed_open
 from .progress import Quiet, RunTally
 from .run_folder import RunFolder, Story, check_seed, read_seed, read_story
 
@@ -48,12 +48,14 @@ def rehearse(order: BatchOrder, as_json: bool) -> int:
     Raises:
         RequestError, ModelError, OutputError: the order as a whole is wrong.
     """
-    seed = read_seed(order.output)
+    begun = read_seed(order.output)
+    is_chance = begun is None and order.seed is None and any(map(leaves_seed_open, order.rows))
+    seed = order.seed if begun is None else begun
     if seed is None:
-        seed = secrets.randbelow(SEEDS) if order.seed is None else order.seed
+        seed = secrets.randbelow(SEEDS)
     check_seed(order.output, seed, order.seed)
     plan, story = order.plan(seed), read_story(order.output)
-    told = dry_run(plan, _todo(order, plan, story), story)
+    told = dry_run(plan, _todo(order, plan, story), story, seed, is_chance)
     if as_json:
         print(json.dumps({"event": "plan", **told}))
     else:

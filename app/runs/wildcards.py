@@ -36,7 +36,7 @@ class Wildcards:
     """How choices are made.
 
     Args:
-        folder: of `NAME.txt` files, a choice a line; None for no `__NAME__`.
+        folder: of `NAME.txt` files, a choice a line; without one a `__NAME__` is refused.
 
     Raises:
         RequestError: there is no such folder.
@@ -100,9 +100,12 @@ class Wildcards:
         return NAME.sub(self._name, "".join(signs))
 
     def _name(self, found: re.Match[str]) -> str:
-        if found[1] is None or self._folder is None:
+        if found[1] is None:
             return found[0].replace("_", HIDDEN["_"])
         name = found[1].translate(SHOWN)
+        if self._folder is None:
+            said = f"__{name}__ is a choice from a file"
+            raise RequestError(f"{said}; say --wildcards FOLDER, or --no-wildcards")
         if not len(self._manager.get_values(name)):
             names = sorted(self._manager.get_collection_names())
             near = get_close_matches(name, names, 1)

@@ -17,6 +17,7 @@ import mindsd
 from mindsd.errors import MindsdError
 
 from . import chat_routes, completion_routes, health, image_routes, jobs, models
+from .complaint import complaint
 from .guard import Guard, GuardOptions
 from .logs import AccessLog
 from .metrics import Metrics
@@ -26,10 +27,11 @@ from .service import Service
 
 log = structlog.get_logger("mindsd.server")
 
-WORDS = {  # in place of pydantic's
-    "json_invalid": "it is not JSON",
-    "model_attributes_type": "it is a JSON object, sent as Content-Type: application/json",
-    "extra_forbidden": "there is no such field",
+NOTHING = "there is nothing here; /openapi.json tells what is"
+INSTEAD = {  # of OpenAI's routes that clients ask for
+    "/v1/responses": "responses are not offered; ask /v1/chat/completions",
+    "/v1/embeddings": "embeddings are not offered, nor is a model that makes some",
+    "/v1/images/variations": "variations are not offered; /v1/images/edits draws a picture anew",
 }
 NO_PAGES: Any = {"docs_url": None, "redoc_url": None}  # they run scripts from elsewhere
 
@@ -90,13 +92,8 @@ async def _told(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """The first thing that is wrong with a body, without repeating what was sent."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")[:200]
-    said = WORDS.get(first["type"], first["msg"])
-    if first["type"] == "value_error":
-        said = str(first["ctx"]["error"])
-    if first["type"] == "json_invalid":  # where: a place in the text
-        where = ""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    where, said = complaint(error.errors(), None if field is None else field.field_info.annotation)
     told = safe_words(f"{where or 'the body'}: {said}")
     return _answer(Refusal(400, "invalid_request", told, where or None))
 
@@ -104,7 +101,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     """What the router itself refuses."""
     assert isinstance(error, HTTPException)
-    told = {404: ("not_found", "there is nothing here"), 405: ("method_not_allowed", "not so")}
+    nothing = INSTEAD.get(request.scope["path"], NOTHING)
+    told = {404: ("not_found", nothing), 405: ("method_not_allowed", "not so")}
     code, said = told.get(error.status_code, ("refused", "the request cannot be taken"))
     refusal = BROKEN if error.status_code >= 500 else Refusal(error.status_code, code, said)
     answer = _answer(refusal)

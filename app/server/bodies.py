@@ -6,9 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ModelId = Annotated[
-    str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-]
+ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+ModelId = Annotated[str, Field(min_length=1, max_length=64, pattern=ID)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Priority = Annotated[int, Field(ge=-100, le=100)]
 

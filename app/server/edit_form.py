@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
+from .complaint import complaint
 from .image_bodies import MAX_LORAS, EditBody, Weight
 from .refusal import GONE, Refusal
 
@@ -50,8 +50,7 @@ async def read_form(client: Request) -> tuple[EditBody, dict[str, bytes]]:
     """The fields, and the files by the pipelines' names of them.
 
     Raises:
-        RequestValidationError: a field is wrong.
-        Refusal: a file is missing or none, or a field is said twice.
+        Refusal: a field is wrong or said twice, or a file is missing or none.
     """
     if not client.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         said = "an edit is sent as multipart/form-data, with a file named image"
@@ -66,7 +65,8 @@ async def read_form(client: Request) -> tuple[EditBody, dict[str, bytes]]:
     try:
         body = EditBody.model_validate_strings(texts)
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from None
+        where, said = complaint(error.errors(include_url=False), EditBody)
+        raise Refusal(400, "invalid_request", f"{where or 'the form'}: {said}", where) from None
     if "image" not in files:
         raise Refusal(400, "invalid_request", "image: a file is missing", "image")
     return body, files

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from mindsd.config import SPEEDS, Acceleration, speed_named
+from mindsd.pipelines.lora_tags import read_lora_tags
 from mindsd.pipelines.parameters import (
     MAX_LORA_WEIGHT,
     MAX_LORAS,
@@ -25,11 +26,14 @@ from mindsd.tokenmerge.plan import TokenMerge
 
 from ..picture_encoding import PictureEncoding
 from ..samplers import wished_scheduler
+from ..typed_prompt import untagged
 from .bodies import Body, ModelId, Priority, Seconds
 
 MAX_IMAGES = 10  # of one request, as OpenAI has it
 MAX_SIDE = 4096  # pixels
+MAX_GUIDANCE = 100
 AUTO = "auto"
+SIZE = r"^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
 SPEED_OF = {"low": "fast", "medium": "balanced"}  # of a quality; the others are lossless
 
 Prompt = Annotated[str, Field(max_length=10_000)]
@@ -47,7 +51,7 @@ class ImageBody(Body):
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
     size: str | None = Field(
         None,
-        pattern=r"^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$",
+        pattern=SIZE,
         description=f"WIDTHxHEIGHT in pixels, at most {MAX_SIDE} each; auto is the model's own, "
         "and of an edit the picture's",
     )
@@ -70,7 +74,7 @@ class ImageBody(Body):
     )
     negative_prompt: Prompt | None = Field(None, description="what to stay away from")
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
-    guidance: Annotated[float, Field(ge=0, le=100)] | None = None
+    guidance: Annotated[float, Field(ge=0, le=MAX_GUIDANCE)] | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
         None, description="of the first image, the others count up; random by default"
     )
@@ -88,6 +92,13 @@ class ImageBody(Body):
     metadata: bool | None = Field(None, description="false leaves out how the image was made")
     priority: Priority | None = Field(None, description="higher goes first")
     timeout: Seconds | None = Field(None, description="seconds, waiting included")
+
+    @field_validator("prompt")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not read_lora_tags(value)[0].strip():
+            raise ValueError("there is no prompt; say what to draw")
+        return value
 
     @field_validator("response_format", mode="before")
     @classmethod
@@ -166,7 +177,8 @@ class ImageBody(Body):
         return PictureEncoding(format, max(1, quality), self.metadata is not False)
 
     def asked(self) -> list[ImageParameters]:
-        """The parameters of every image; a seed that is left open is drawn here.
+        """The parameters of every image; a seed that is left open is drawn here, and tags of the
+        prompt are LoRAs.
 
         Raises:
             RequestError: they cannot be, together.
@@ -187,7 +199,7 @@ class ImageBody(Body):
             "images_per_prompt": self.n,
         }
         given: Any = {name: value for name, value in said.items() if value is not None}
-        return several(self.prompt, **given)
+        return [untagged(one) for one in several(self.prompt, **given)]
 
     @property
     def _strength(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -158,8 +159,9 @@ class ImageTask:
 
     def _bring_loras(self, pipeline: ImagePipeline) -> None:
         """Load the adapters that the model has not got yet; they stay with it."""
-        known = self._shelf.loras() if self.body.loras else {}
-        for name in self.body.loras or {}:
+        named = [name for name, _ in self.asked[0].loras]
+        known = self._shelf.loras() if named else {}
+        for name in named:
             if name not in known:
                 there = ", ".join(known) or "none"
                 raise Refusal(400, "unknown_lora", f"no LoRA {name!r}; there are: {there}", "loras")
@@ -184,8 +186,10 @@ class ImageTask:
 def _find_profile(shelf: Shelf, id: str) -> Path:
     known = shelf.profiles()
     if id not in known:
-        there = ", ".join((*SPEEDS, *known))
-        raise Refusal(400, "unknown_speed", f"no speed {id!r}; there are: {there}", "speed")
+        names = [*SPEEDS, *known]
+        near = get_close_matches(id, names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+        raise Refusal(400, "unknown_speed", f"no speed {id!r}; {hint}", "speed")
     return known[id]
 
 

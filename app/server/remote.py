@@ -33,11 +33,17 @@ ANY = "*"
 LONGEST = 2048  # characters of a URL
 CHUNK = 2**16
 REDIRECTS = (301, 302, 303, 307, 308)
+SCHEME = re.compile(r"https?://", re.IGNORECASE)
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|[0-9a-f:.]+")
 CLEAN = re.compile(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.IGNORECASE)
 
 NOT_ALLOWED = Refusal(
     400, "image_host_not_allowed", "images are not fetched from there; send a data: URL"
+)
+NONE_ALLOWED = Refusal(
+    400,
+    "image_host_not_allowed",
+    "the operator of this server has allowed no host to fetch images from; send a data: URL",
 )
 FAILED = Refusal(400, "image_not_fetched", "the image could not be fetched; send a data: URL")
 
@@ -166,7 +172,7 @@ def read_image_url(url: str, remote: Remote | None) -> bytes:
     if not is_remote(url):
         return read_data_url(url)
     if remote is None:
-        raise replace(NO_DATA_URL)
+        raise replace(NONE_ALLOWED if SCHEME.match(url) else NO_DATA_URL)
     return remote.fetch(url)
 
 

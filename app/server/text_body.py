@@ -18,6 +18,7 @@ from .bodies import Body, ModelId, Priority, Seconds
 LONGEST = 2**20  # characters of one text
 UNLESS_SAID = 4096  # tokens of an answer where `max_tokens` is left out, or what room is left
 MOST_TOKENS = 2**20
+MAX_TEMPERATURE = 100
 LONGEST_REGEX = 512  # characters
 SAMPLING = (
     *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty"),
@@ -52,7 +53,7 @@ class TextBody(Body):
     max_tokens: Tokens | None = Field(
         None, description=f"of an answer; by default the room left, at most {UNLESS_SAID}"
     )
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = Field(
+    temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] | None = Field(
         None, description="left out, this and others are as the model's generation_config says"
     )
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None

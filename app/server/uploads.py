@@ -29,6 +29,9 @@ NO_PICTURE = Refusal(400, "invalid_image", "the image is no PNG, JPEG or WebP, o
 NO_DATA_URL = Refusal(
     400, "invalid_image_url", "an image URL begins data:image/png;base64, (or jpeg, webp)"
 )
+NO_BASE64 = Refusal(
+    400, "invalid_image_url", "what follows base64, in the image URL is not base64, or is cut off"
+)
 TOO_LONG = Refusal(413, "image_too_large", f"the image has over {MAX_BYTES // 2**20} MiB")
 TOO_WIDE = Refusal(
     413, "image_too_large", f"the image has over {MAX_PIXELS // 10**6} million pixels; shrink it"
@@ -70,4 +73,4 @@ def read_data_url(url: str) -> bytes:
     try:
         return b64decode(url[begun.end() :], validate=True)
     except ValueError:
-        raise replace(NO_DATA_URL) from None
+        raise replace(NO_BASE64) from None

@@ -13,6 +13,7 @@ from ..server.chat_body import ChatBody
 from ..server.chat_task import ChatTask
 from ..server.model_choice import choose_model
 from ..server.refusal import Refusal
+from ..server.text_body import MAX_TEMPERATURE, MOST_TOKENS
 from ..server.uploads import MAX_BYTES, TOO_LONG, read_upload
 from .image_form import refusal_of_form
 from .status import line
@@ -35,7 +36,13 @@ class ChatHandlers:
         self._studio = studio
 
     def models(self) -> list[str]:
-        return self._studio.models("vision", "text")
+        """Those that only write first: they talk of more than a picture."""
+        return [*self._studio.models("text"), *self._studio.models("vision")]
+
+    def seeing(self, chosen: str | None) -> str | None:
+        """The chosen model where it sees pictures, else one that does, if there is one."""
+        seeing = self._studio.models("vision")
+        return chosen if chosen in seeing or not seeing else seeing[0]
 
     async def say(self, desk_id: Any, message: Mapping[str, Any], *options: Any) -> tuple[Any, Any]:
         """Begin to answer a message; the desk's id, and an empty message."""
@@ -114,8 +121,8 @@ def _body(turns: list[Turn], options: dict[str, Any]) -> ChatBody:
     system = options.pop("system")
     messages = [{"role": "system", "content": system}] if system else []
     messages += [own.as_message() for own in turns]
-    options["max_tokens"] = whole("most tokens", options["max_tokens"])
-    options["temperature"] = real("temperature", options["temperature"])
+    options["max_tokens"] = whole("most tokens", options["max_tokens"], 1, MOST_TOKENS)
+    options["temperature"] = real("temperature", options["temperature"], 0, MAX_TEMPERATURE)
     said = {name: own for name, own in options.items() if own not in (None, "")}
     try:
         return ChatBody.model_validate({**said, "messages": messages, "stream": True})

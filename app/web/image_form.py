@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from mindsd.config import name_of
+from mindsd.pipelines.parameters import MAX_STEPS
 
 from ..picture_record import Record
 from ..samplers import sampler_of
-from ..server.image_bodies import EditBody
+from ..server.complaint import complaint
+from ..server.image_bodies import MAX_GUIDANCE, MAX_IMAGES, EditBody
 from ..server.refusal import Refusal
 from .typed import real, seed, shown, whole
 
@@ -21,9 +23,9 @@ OWN = "auto"  # the model's own
 ROUGHS = 12  # rough pictures on the way, more than the API sends
 LORAS = 6  # on the form
 READERS = {
-    "n": partial(whole, "images"),
-    "steps": partial(whole, "steps"),
-    "guidance": partial(real, "guidance"),
+    "n": partial(whole, "images", least=1, most=MAX_IMAGES),
+    "steps": partial(whole, "steps", least=1, most=MAX_STEPS),
+    "guidance": partial(real, "guidance", least=0, most=MAX_GUIDANCE),
     "seed": seed,
 }
 # What a field is called on the page.
@@ -66,12 +68,8 @@ def body_of(values: Mapping[str, Any]) -> PageBody:
 
 def refusal_of_form(error: ValidationError, labels: Mapping[str, str]) -> Refusal:
     """The first thing that is wrong, without repeating what was typed."""
-    first = error.errors(include_url=False)[0]
-    field = str(first["loc"][0]) if first["loc"] else "the form"
-    said = first["msg"].removeprefix("Value error, ")
-    said = said.replace("Input should", "it should").replace("String should", "it should")
-    if field == "size" and first["type"] == "string_pattern_mismatch":
-        said = "write WIDTHxHEIGHT in pixels, as 512x512, or auto"
+    where, said = complaint(error.errors(include_url=False), PageBody)
+    field = where.partition(".")[0] or "the form"
     return Refusal(400, "invalid_request", f"{labels.get(field, field)}: {said}", field)
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import gradio as gr
 
-from mindsd.pipelines.lora_tags import read_lora_tags
-
 from ..samplers import KNOWN
 from .canvas import files_of
 from .exhibit import Shown
@@ -24,6 +22,7 @@ FIELDS = (
     *("prompt", "negative_prompt", "model", "speed", "size", "n", "steps", "guidance"),
     *("seed", "scheduler", "weighted", "strength"),
 )
+NO_CHOICE = "choose a picture first"
 PAUSE = 0.5  # seconds between two looks at what runs; each has Gradio's editor send its picture
 
 
@@ -43,13 +42,9 @@ class ImageHandlers:
             names: of LoRAs; their weights come after the values of `FIELDS`.
         """
         fields, weights = dict(zip(FIELDS, values, strict=False)), values[len(FIELDS) :]
-        if not str(fields.get("prompt") or "").strip():
-            raise gr.Error("there is no prompt; say what to draw", print_exception=False)
         fields["loras"] = dict(zip(names or (), map(_number, weights), strict=False))
         desk = self._studio.desk(desk_id)
         with toasts():
-            fields["prompt"], tagged = read_lora_tags(str(fields["prompt"]))
-            fields["loras"] |= dict(tagged)
             files = await asyncio.to_thread(files_of, canvas)
             if not files:
                 fields["strength"] = None
@@ -107,7 +102,9 @@ class ImageHandlers:
 
     async def reuse(self, name: str | None) -> list[Any]:
         """The chosen picture's settings, for the form: `FIELDS`, LoRAs, their weights."""
-        record = await asyncio.to_thread(self._studio.exhibit.record, name or "")
+        if not name:
+            raise gr.Error(NO_CHOICE, print_exception=False)
+        record = await asyncio.to_thread(self._studio.exhibit.record, name)
         if record is None:
             raise gr.Error("nothing is known of how it was made", print_exception=False)
         form = form_of(record)
@@ -139,7 +136,7 @@ class ImageHandlers:
         """The chosen picture's file, for another part of the page."""
         shown = await asyncio.to_thread(self._studio.exhibit.show, name or "")
         if shown is None:
-            raise gr.Error("choose a picture first", print_exception=False)
+            raise gr.Error(NO_CHOICE, print_exception=False)
         return shown.file
 
     async def _pictures(self, desk: Desk) -> tuple[Any, ...]:

@@ -162,7 +162,7 @@ def _pictures() -> Parts:
         buttons=["fullscreen"],
         elem_id="viewer",
     )
-    with gr.Row(elem_classes="buttons"):
+    with gr.Row(elem_classes="buttons", elem_id="of-picture"):
         parts["reuse"] = gr.Button("Use these settings", min_width=130)
         parts["edit"] = gr.Button("Edit", min_width=80)
         parts["ask"] = gr.Button("Ask about it", min_width=110)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from ..server.service import Service
 
@@ -59,6 +59,7 @@ def mount_page(app: FastAPI, service: Service, options: PageOptions) -> bool:
     service.on_drained.append(hang_up)
     app.add_api_route("/", _lead, include_in_schema=False)
     app.add_api_route("/favicon.ico", _icon, include_in_schema=False)
+    app.add_api_route("/manifest.json", _manifest, include_in_schema=False)
     return True
 
 
@@ -68,6 +69,13 @@ async def _lead() -> RedirectResponse:
 
 async def _icon() -> Response:
     return Response(ICON, media_type="image/svg+xml")
+
+
+async def _manifest() -> JSONResponse:
+    """Gradio's page links to one at the root, where it serves none itself."""
+    icon = {"src": "/favicon.ico", "type": "image/svg+xml", "sizes": "any"}
+    told = {"name": "mindsd", "start_url": f"{PATH}/", "display": "browser", "icons": [icon]}
+    return JSONResponse(told, media_type="application/manifest+json")
 
 
 def _extend(app: FastAPI, studio: Any, cache: Path, before: str | None) -> None:

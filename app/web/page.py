@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ def make_page(studio: Studio) -> gr.Blocks:
             with gr.Tab("Speed", id="speed"):
                 speed = speed_tab(speeds, desk)
         switch.click(None, None, None, js=SWITCH, api_visibility="private")
-        _ask(image, talk, tabs, images)
+        _ask((image, images), (talk, chat), tabs)
         keep_form(image, page)
         _arrive(page, studio, desk, (image, images), (talk, chat), (speed, speeds))
     page.queue(max_size=WAITING, default_concurrency_limit=None, api_open=False)
@@ -73,17 +74,21 @@ def serve_page(app: FastAPI, page: gr.Blocks, path: str) -> Callable[[], None]:
     return mounted.app.stop_event.set
 
 
-def _ask(image: ImageTab, talk: ChatTab, tabs: gr.Tabs, handlers: ImageHandlers) -> None:
-    """A picture goes over to the chat."""
+def _ask(
+    images: tuple[ImageTab, ImageHandlers], chat: tuple[ChatTab, ChatHandlers], tabs: gr.Tabs
+) -> None:
+    """A picture goes over to the chat, to a model that sees it."""
 
-    async def attach(name: str | None) -> tuple[Any, Any]:
-        file = await handlers.file(name)
-        return {"text": "", "files": [file]}, gr.Tabs(selected="chat")
+    async def attach(name: str | None, model: str | None) -> tuple[Any, Any, Any]:
+        file = await images[1].file(name)
+        message = {"text": "", "files": [file]}
+        return message, await asyncio.to_thread(chat[1].seeing, model), gr.Tabs(selected="chat")
 
-    image.parts["ask"].click(
+    own, talk = images[0].parts, chat[0].parts
+    own["ask"].click(
         attach,
-        image.parts["chosen"],
-        [talk.parts["message"], tabs],
+        [own["chosen"], talk["model"]],
+        [talk["message"], talk["model"], tabs],
         api_visibility="private",
         **HIDDEN,
     )
@@ -100,7 +105,7 @@ def _arrive(
     """What a page begins with, also after a reload: its desk, and what runs on it."""
 
     def arrive() -> tuple[Any, ...]:
-        draw, write = _choice(studio.models("image")), _choice(studio.models("vision", "text"))
+        draw, write = _choice(images[1].models()), _choice(chat[1].models())
         names = list(studio.service.hub.shelf.loras()), studio.speeds(), studio.speeds()[1:]
         return draw, draw, write, *(gr.update(choices=own) for own in names)
 

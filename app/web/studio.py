@@ -93,7 +93,7 @@ class Studio:
 
     def __init__(self, service: Service, output: Path, cache: Path) -> None:
         self.service = service
-        self.output = OutputFolder(output)
+        self.output = OutputFolder(output, "--pictures")
         self.exhibit = Exhibit(output, cache)
         self._desks: OrderedDict[str, Desk] = OrderedDict()
         self._running: set[asyncio.Task[None]] = set()

@@ -82,8 +82,10 @@ CSS = """
 .roughs { display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
 .rough { width: 100%; border-radius: 8px; }
 .rough:only-child { grid-column: 1 / -1; max-width: 440px; justify-self: center; }
-/* What is being drawn stands where it will be seen, unless another picture was chosen. */
-.gradio-container:has(.roughs) #viewer:not(.kept) { display: none; }
+/* What is being drawn stands where it will be seen, unless another picture was chosen; what
+   belongs to the last picture, its buttons and facts, goes with it. */
+.gradio-container:has(.roughs):has(#viewer:not(.kept)) :is(#viewer, #of-picture, #facts) {
+  display: none; }
 #facts .about { overflow-wrap: anywhere; }
 #facts .about .name { font-family: var(--font-mono); font-size: 0.85rem; margin: 0;
   color: var(--body-text-color-subdued); }

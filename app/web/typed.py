@@ -9,14 +9,20 @@ import math
 import re
 from typing import Any
 
+from mindsd.pipelines.parameters import MAX_SEED
+
 from ..server.refusal import Refusal
 
+EMPTY = "leave it empty"
 WHOLE = re.compile(r"[0-9]{1,20}")
 REAL = re.compile(r"-?[0-9]{0,12}(?:[.,][0-9]{1,12})?")
 
 
-def whole(label: str, typed: Any) -> int | None:
-    """A whole number, at least 0; None for an empty field.
+def whole(label: str, typed: Any, least: int, most: int, empty: str = EMPTY) -> int | None:
+    """A whole number of this range; None for an empty field.
+
+    Args:
+        empty: how nothing is said.
 
     Raises:
         Refusal: it is none.
@@ -24,13 +30,13 @@ def whole(label: str, typed: Any) -> int | None:
     text = _text(typed)
     if not text:
         return None
-    if not WHOLE.fullmatch(text):
-        raise _refusal(label, "write a whole number, or leave it empty")
+    if not WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        raise _refusal(label, f"write a whole number, {least} to {most}, or {empty}")
     return int(text)
 
 
-def real(label: str, typed: Any) -> float | None:
-    """A number; None for an empty field.
+def real(label: str, typed: Any, least: float, most: float) -> float | None:
+    """A number of this range; None for an empty field.
 
     Raises:
         Refusal: it is none.
@@ -39,8 +45,8 @@ def real(label: str, typed: Any) -> float | None:
     if not text:
         return None
     number = float(text.replace(",", ".")) if REAL.fullmatch(text) and text != "-" else math.nan
-    if not math.isfinite(number):
-        raise _refusal(label, "write a number, or leave it empty")
+    if not least <= number <= most:  # also where it is none
+        raise _refusal(label, f"write a number, {least:g} to {most:g}, or {EMPTY}")
     return number
 
 
@@ -50,7 +56,9 @@ def seed(typed: Any) -> int | None:
     Raises:
         Refusal: it is none.
     """
-    return None if _text(typed) == "-1" else whole("seed", typed)
+    if _text(typed) == "-1":
+        return None
+    return whole("seed", typed, 0, MAX_SEED, "-1 for any")
 
 
 def shown(number: float | None) -> str:

@@ -188,7 +188,7 @@ def test_wrong_rows_fail_alone(batch, tmp_path):
     ("arguments", "reason"),
     [
         (("--grid", "stesp=1,2"), "did you mean steps"),
-        (("steps",), "'steps' is not NAME=VALUE,VALUE"),
+        (("steps",), "one file at a time"),
         (("--shard", "3/2"), "is not I/N"),
         (("--limit", 0), "--limit must be at least 1"),
         (("--together", 0), "--together must be 1 to 1000"),
@@ -235,13 +235,39 @@ def test_a_dry_run_tells_and_makes_nothing(batch, tmp_path):
     assert ran.code == 0 and not (tmp_path / "out").exists()
     assert ran.lines[0] == "5 images would be drawn (32x32), of 5 planned"
     assert "guessed from the sizes" in ran.out and "0001-a-red-fox-" in ran.out
+    assert "examples" not in ran.out
     batch("--limit", 3, "--seed", 5)
     [plan] = batch("--dry-run", "--json").events
+    assert plan["seed"] == 5 and not plan["seed_is_example"]
     assert (plan["images"], plan["skipped"], plan["bytes_guessed"]) == (2, 3, False)
     assert plan["seconds"] > 0 and plan["bytes"] > 100
     names = [one["file"] for one in plan["first"]]
     batch()
     assert set(names) < set(pictures(tmp_path / "out"))
+
+
+def test_a_dry_run_without_a_seed_says_that_it_is_an_example(batch, tmp_path):
+    [plan] = batch("--dry-run", "--json").events
+    assert plan["seed_is_example"]
+    ran = batch("--dry-run", "--limit", 1)
+    assert ran.lines[:2] == [
+        "1 image would be drawn (32x32), of 5 planned",
+        "0 are there already, 0 rows are wrong",
+    ]
+    [said] = [line for line in ran.lines if "are examples: --seed" in line]
+    seed = int(said.split("--seed ")[1].split()[0])
+    batch("--seed", seed)
+    assert set(one.split(":")[0].strip() for one in ran.lines if one.startswith("  0001")) < set(
+        pictures(tmp_path / "out")
+    )
+    own = tmp_path / "own.csv"
+    own.write_text("prompt,seed\na,1\n")
+    assert "examples" not in batch("--dry-run", file=own, output="new").out
+
+
+def test_one_file_at_a_time(batch):
+    ran = batch("b.csv")
+    assert ran.code == 2 and "one file at a time" in ran.err and "followed by b.csv" in ran.err
 
 
 def test_json_and_quiet(batch, tmp_path):
@@ -300,7 +326,7 @@ def test_a_full_disk_is_told(batch, tmp_path, monkeypatch):
     assert ran.code == 2 and "No space left on device" in ran.err and len(ran.lines) == 1
 
 
-def test_report_sheet_and_grid(batch, tmp_path):
+def test_report_sheet_and_grid(batch, mindsd, tmp_path):
     file = tmp_path / "p.txt"
     file.write_text('<script>alert(1)</script> & "fox"\nno\n')
     ran = batch("--grid", "guidance=1,2", "eta=1", file=file)
@@ -316,6 +342,7 @@ def test_report_sheet_and_grid(batch, tmp_path):
         assert f'href="{name}"' in page
     with Image.open(out / "contact-sheet.png") as sheet:
         assert sheet.size == (12 + 3 * 172, 12 + 3 * 204)
+    assert mindsd("show", "--json", out).code == 0
     grids = sorted(out.glob("grid-*.png"))
     assert len(grids) == 2 and f'href="{grids[0].name}"' in page
     assert batch("--no-report", file=file, output="bare").code == 0

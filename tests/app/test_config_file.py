@@ -251,3 +251,17 @@ def test_a_file_of_the_folder_does_not_open_a_server_unless_it_is_named(mindsd, 
 def test_ones_own_file_may_open_it(own, shown):
     write('[serve]\nhost = "0.0.0.0"\n', own)
     assert shown("serve")["host"][0] == "0.0.0.0"
+
+
+def test_a_variable_that_is_no_options_is_told(mindsd, monkeypatch):
+    monkeypatch.setenv("MINDSD_GENERATE_STPES", "3")
+    monkeypatch.setenv("MINDSD_BENCH_SERVE_ZZZ", "3")
+    for name in ("PORT", "CACHE", "NATIVE", "KILLS", "SERVE_SERVICE_HOST", "SERVE_PORT_80_TCP"):
+        monkeypatch.setenv(f"MINDSD_{name}", "3")
+    monkeypatch.setenv("MINDSD_GENERATE_SEED", "3")
+    run = mindsd("config", "path")
+    assert run.code == 0 and run.err.splitlines() == [
+        "mindsd: the variable MINDSD_BENCH_SERVE_ZZZ sets nothing; see mindsd bench serve --help",
+        "mindsd: the variable MINDSD_GENERATE_STPES sets nothing; "
+        "did you mean MINDSD_GENERATE_STEPS?",
+    ]

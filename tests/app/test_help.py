@@ -4,6 +4,7 @@ After a change that is meant: WRITE_HELP=1 pytest tests/app/test_help.py, and re
 """
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ def pages(command, path=()):
     yield path
     for name, below in getattr(command, "commands", {}).items():
         yield from pages(below, (*path, name))
+
+
+def at(path):
+    """The command of a path."""
+    command = typer.main.get_command(app)
+    for name in path:
+        command = getattr(command, "commands")[name]  # noqa: B009
+    return command
 
 
 PAGES = list(pages(typer.main.get_command(app)))
@@ -54,11 +63,17 @@ def test_no_page_is_left_of_a_command_that_went():
     assert {snapshot(path) for path in PAGES} == set(FOLDER.iterdir())
 
 
+@pytest.mark.parametrize("path", PAGES, ids=" ".join)
+def test_no_brackets_are_taken_for_markup(path, plain, mindsd):
+    command = at(path)
+    texts = [command.help, *(parameter.help for parameter in command.params)]
+    bracketed = [word for text in texts for word in re.findall(r"\[[^\s\[\]]+\]", text or "")]
+    shown = mindsd(*path, "--help").out
+    assert all(word in shown for word in bracketed), bracketed
+    assert path != ("generate",) or "[word]" in bracketed
+
+
 def test_every_option_says_what_it_is_for():
-    root = typer.main.get_command(app)
     for path in PAGES:
-        command = root
-        for name in path:
-            command = getattr(command, "commands")[name]  # noqa: B009
-        for parameter in command.params:
+        for parameter in at(path).params:
             assert getattr(parameter, "help", None), f"{path} {parameter.name}"

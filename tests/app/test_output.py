@@ -81,6 +81,12 @@ def test_a_folder_that_cannot_be_written_is_refused(place, tmp_path):
         OutputFolder(tmp_path / place)
 
 
+def test_the_way_out_is_the_callers_option(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="choose another with --pictures"):
+        OutputFolder(tmp_path / "file", "--pictures")
+
+
 @pytest.mark.parametrize("writing", ["add", "put"])
 def test_a_write_that_fails_leaves_nothing(writing, tmp_path):
     output = OutputFolder(tmp_path)

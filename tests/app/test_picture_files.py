@@ -1,8 +1,10 @@
 """Which pictures are looked at, and when again."""
 
 import pytest
+from PIL import Image
 
 from mindsd.app.picture_files import CAPTIONS, content_hash, find_pictures, without_caption
+from mindsd.app.runs.contact_sheet import contact_sheet, labelled_grid
 from mindsd.errors import RequestError
 
 
@@ -20,6 +22,17 @@ def test_a_folder_is_all_its_pictures_by_name(folder):
     names = ["a.PNG", "b.png", "c.jpeg", "d.webp", "e.jpg"]
     assert find_pictures(["out"]) == [f"out/{name}" for name in names]
     assert find_pictures(["out/", "./out/b.png"])[0] == "out/a.PNG"
+
+
+def test_sheets_of_a_batch_are_none_of_a_folders_pictures(folder):
+    one = (Image.new("RGB", (8, 8)), "one")
+    (folder / "contact-sheet.png").write_bytes(contact_sheet([one]))
+    (folder / "grid-0001.png").write_bytes(labelled_grid([[one]], "a", ["1"], [""]))
+    one[0].save(folder / "grid-of-somebody.png")
+    assert find_pictures(["out"])[-2:] == ["out/e.jpg", "out/grid-of-somebody.png"]
+    assert len(find_pictures(["out"])) == 6
+    named = ["out/contact-sheet.png"]
+    assert find_pictures(named) == named
 
 
 def test_files_are_as_given_and_each_once(folder):

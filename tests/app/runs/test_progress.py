@@ -33,7 +33,6 @@ def test_the_summary_counts_failures_by_cause(capsys):
     Lines().ended(tally)
     assert capsys.readouterr().err.splitlines() == [
         "2 x no memory",
-        "1 x no prompt",
         "0 images in 0.0 s, 2 failed, 1 row is wrong",
     ]
 

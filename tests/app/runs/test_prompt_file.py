@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mindsd.app.runs.prompt_file import LARGEST, Row, read_prompt_file
+from mindsd.app.runs.prompt_file import LARGEST, NO_UTF_8, Row, read_prompt_file
 from mindsd.errors import RequestError
 
 
@@ -97,13 +97,21 @@ def test_a_wrong_row_of_a_table_is_its_own_affair(rows, cells, reason):
 def test_bytes_that_are_no_text_are_their_rows_affair(rows):
     for name, head in (("p.txt", b""), ("p.csv", b"prompt\n")):
         told = rows(name, head + b"a\nd\xe9j\xe0\nb\n")
-        assert [row.error for row in told] == [None, "the row is not valid UTF-8 text", None]
+        assert [row.error for row in told] == [None, NO_UTF_8, None]
 
 
 def test_a_quote_that_is_never_closed_takes_the_rest(rows):
     told = rows("p.csv", 'prompt\na\n"b\nc\n')
     assert told[0].error is None and "unexpected end of data" in (told[1].error or "")
-    assert told[1].line == 3
+    assert told[1].line == 3 and "so lines 3 to 4 belong to it" in (told[1].error or "")
+
+
+def test_a_quote_that_another_row_closes_names_the_lines_it_took(rows):
+    told = rows("p.csv", 'prompt,steps\na,1\n"b,2\nc,3\n"d",4\ne,5\n')
+    assert [row.values.get("prompt") for row in told] == ["a", None, "e"]
+    assert told[1].line == 3 and "so lines 3 to 5 belong to it" in (told[1].error or "")
+    [last] = rows("p.csv", 'prompt\n"b')
+    assert "so the rest belongs to it" in (last.error or "")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,12 @@ def test_a_quote_that_is_never_closed_takes_the_rest(rows):
         ("p.csv", "steps\n3\n", "line 1: there is no column prompt"),
         ("p.csv", "prompt,stps\na,3\n", "unknown column 'stps'; did you mean steps"),
         ("p.csv", "prompt,steps,Steps\na,3,3\n", "steps is said twice"),
-        ("p.csv", '"prompt', "line 1 is not a table's"),
+        ("p.csv", '"prompt', "line 1: a quote is opened here and not closed"),
+        ("p.csv", '"prompt\na\n', "line 1: a quote is opened here and not closed, so lines 1 to 2"),
+        ("p.csv", "prompt;steps\na;3\n", "are set apart by commas; this file uses semicolons"),
+        ("p.csv", "prompt\tsteps\na\t3\n", "are set apart by commas; this file uses tabs"),
+        ("p.tsv", "prompt,steps\na,3\n", "are set apart by tabs; this file uses commas"),
+        ("p.csv", b"prompt,st\xe4rke\na,3\n", f"line 1: {NO_UTF_8}"),
         ("p.txt", "a fox".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
         ("p.doc", "a fox", "a prompt file ends in .txt, .csv, .tsv, .jsonl, .ndjson"),
     ],

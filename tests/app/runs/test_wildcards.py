@@ -29,7 +29,7 @@ def named(tmp_path) -> Wildcards:
         "a|b}",
         "# 1 fan of http://x /* y */ // z",
         "$5, ${x}, ${x=y}, 100%{a}, $$",
-        "__colour__ and a_b__c",
+        "__colour and a_b__c",
         "(red:1.2) [blue] BREAK <lora:x:0.8>",
         "  two  spaces \n and a line ",
         "\\ and \\n",
@@ -87,6 +87,11 @@ def test_names_are_of_the_folders_files(named):
 def test_what_cannot_be_chosen_is_refused(named, prompt, reason):
     with pytest.raises(RequestError, match=reason):
         named.all(prompt)
+
+
+def test_a_name_without_a_folder_is_refused_and_not_drawn():
+    with pytest.raises(RequestError, match="__my/colour__ .* say --wildcards FOLDER, or --no-wi"):
+        PLAIN.pick("a __my/colour__ fox", 1)
 
 
 def test_deep_braces_take_no_time():

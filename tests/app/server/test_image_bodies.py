@@ -23,6 +23,10 @@ def body(**fields: Any) -> ImageBody:
     [
         ("prompt", "a" * 10_001),
         ("prompt", None),
+        ("prompt", ""),
+        ("prompt", " \n"),
+        ("prompt", "<lora:ink>"),
+        ("prompt", "a <lora:ink:much>"),
         ("model", "../etc"),
         ("n", 0),
         ("n", 11),
@@ -106,6 +110,11 @@ def test_the_parameters_of_every_image():
     assert first.loras == (("ink", 0.5),) and first.weighted and first.negative_prompt == "b"
     assert body().asked()[0].width is body(size="auto").asked()[0].width is None
     assert body().asked()[0].seed != body().asked()[0].seed
+
+
+def test_tags_of_the_prompt_are_adapters():
+    [one] = body(prompt="a <lora:ink:0.8> circle <lora:pen>", loras={"ink": 0.25}).asked()
+    assert (one.prompt, one.loras) == ("a circle", (("ink", 1.05), ("pen", 1.0)))
 
 
 def test_files_are_as_asked():

@@ -195,6 +195,9 @@ def test_adapters_of_the_shelf_by_their_ids(studio: Hub, tmp_path: Path):
             )
             assert ImageChops.difference(plain, inked).getbbox() is not None
             assert ImageChops.difference(inked, twice).getbbox() is None
+            tagged = await client.post(GENERATE, json=SMALL | {"prompt": "a <lora:ink>"})
+            told = Image.open(BytesIO(file_of(tagged.json())))
+            assert ImageChops.difference(inked, told).getbbox() is None
             for name, code in (("oil", "unknown_lora"), ("broken", "wrong_lora")):
                 answer = await client.post(GENERATE, json=SMALL | {"loras": {name: 1}})
                 error = answer.json()["error"]
@@ -203,5 +206,8 @@ def test_adapters_of_the_shelf_by_their_ids(studio: Hub, tmp_path: Path):
             fields = {"prompt": "a", "steps": "2", "strength": "1", "loras[ink]": "0.5"}
             answer = await client.post(EDIT, data=fields, files={"image": ("a.png", picture())})
             assert answer.status_code == 200
+            fields = {"prompt": "a <lora:oil:0.5>", "steps": "2"}
+            answer = await client.post(EDIT, data=fields, files={"image": ("a.png", picture())})
+            assert answer.json()["error"]["code"] == "unknown_lora"
 
     asyncio.run(run())

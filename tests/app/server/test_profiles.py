@@ -63,7 +63,7 @@ def test_a_profile_is_one_more_speed(tuned: Hub, tmp_path: Path):
 @pytest.mark.parametrize(
     ("speed", "code", "said"),
     [
-        ("mime", "unknown_speed", "there are: lossless, quality, balanced, fast, broken, mine"),
+        ("mime", "unknown_speed", "no speed 'mime'; did you mean mine?"),
         ("../mine", "unknown_speed", "no speed"),
         ("other", "wrong_profile", "another model"),
         ("broken", "wrong_profile", "cannot be read"),

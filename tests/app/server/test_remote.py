@@ -105,7 +105,9 @@ def test_a_picture_is_fetched_from_an_address_that_is_listed(port: int):
 
 
 def test_without_hosts_only_data_urls_are_read(port: int):
-    assert refused(None, f"http://127.0.0.1:{port}/a.png").code == "invalid_image_url"
+    told = refused(None, f"http://127.0.0.1:{port}/a.png")
+    assert told.code == "image_host_not_allowed" and "has allowed no host" in told.message
+    assert refused(None, "file:///etc/passwd").code == "invalid_image_url"
     assert read_image_url("data:image/png;base64,aGVsZA==", None) == b"held"
     assert read_image_url("DATA:image/png;base64,aGVsZA==", Remote(("*",))) == b"held"
     assert Site.asked == []

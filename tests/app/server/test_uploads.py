@@ -152,16 +152,19 @@ def test_data_urls_are_read(kind: str):
         "data:image/svg+xml;base64,aGVsZA==",
         "data:image/png;charset=x;base64,aGVsZA==",
         " data:image/png;base64,aGVsZA==",
-        "data:image/png;base64,aGV sZA==",
-        "data:image/png;base64,aGVsZA",
-        "data:image/png;base64,äöü=",
-        "data:image/png;base64,\0",
     ],
 )
 def test_other_urls_are_refused_in_fixed_words(url: str):
     with pytest.raises(Refusal) as caught:
         read_data_url(url)
     assert (caught.value.status, str(caught.value)) == (400, str(uploads.NO_DATA_URL))
+
+
+@pytest.mark.parametrize("held", ["aGV sZA==", "aGVsZA", "äöü=", "\0", "@@@@"])
+def test_what_is_no_base64_is_said_to_be_none(held: str):
+    with pytest.raises(Refusal) as caught:
+        read_data_url(f"data:image/png;base64,{held}")
+    assert (caught.value.status, str(caught.value)) == (400, str(uploads.NO_BASE64))
 
 
 def test_a_data_url_that_is_too_long_is_refused_before_it_is_decoded():

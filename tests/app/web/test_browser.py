@@ -71,6 +71,18 @@ def test_rough_pictures_come_and_cancel_ends_it(at: Browser, page: Page):
     eventually(page.is_idle)
 
 
+def test_the_last_pictures_buttons_and_facts_are_not_under_new_previews(at: Browser, page: Page):
+    draw(at)
+    at.says("status", "Done")
+    at.until(lambda: at.button("Edit").is_displayed() and at.part("facts").is_displayed())
+    draw(at, steps="900")
+    at.until(lambda: at.all(ROUGH))
+    assert not at.part("facts").is_displayed() and not at.part("of-picture").is_displayed()
+    at.button("Cancel").click()
+    at.says("status", "Cancelled")
+    at.until(lambda: at.part("of-picture").is_displayed())
+
+
 def test_a_reload_finds_what_runs(at: Browser, page: Page):
     draw(at, "a long one", steps="900")
     at.says("status", "Drawing")

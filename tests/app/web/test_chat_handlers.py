@@ -147,3 +147,12 @@ def test_a_conversation_has_an_end(in_studio):
             await ChatHandlers(studio).again(None, "writes", *GREEDY)
 
     in_studio(body)
+
+
+def test_a_model_that_only_writes_is_first_and_one_that_sees_for_a_picture(in_studio):
+    async def body(studio: Studio):
+        handlers = ChatHandlers(studio)
+        assert handlers.models() == ["writes", "sees"]
+        assert [handlers.seeing(own) for own in ("writes", "sees", None)] == ["sees"] * 3
+
+    in_studio(body)

@@ -111,8 +111,10 @@ def test_a_pictures_settings_come_back(in_studio):
         await studio.settled()
         first, second = studio.output.path / "0001.png", studio.desk(id).runs[0].files[0]
         assert first.read_bytes() == second.read_bytes()
-        with pytest.raises(gr.Error, match="nothing is known"):
+        with pytest.raises(gr.Error, match="choose a picture first"):
             await handlers.reuse(None)
+        with pytest.raises(gr.Error, match="nothing is known"):
+            await handlers.reuse("0009.png")
 
     in_studio(body)
 

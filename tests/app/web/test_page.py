@@ -92,6 +92,7 @@ def test_the_root_leads_to_the_page_which_asks_nobody_else(page: Page):
         answer = http.get("/")
         assert answer.url.path == "/ui/" and "Content-Security-Policy" in answer.text
         assert http.get("/favicon.ico").headers["content-type"].startswith("image/svg")
+        assert http.get("/manifest.json").json()["start_url"] == "/ui/"
         config = http.get("/ui/config").json()
         assert config["analytics_enabled"] is False and not config["footer_links"]
         assert "fonts.googleapis" not in answer.text + http.get("/ui/theme.css").text
