@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from mindsd.device import SMALL_MODEL
+from mindsd.packed_weight import PackedWeight
 from mindsd.prepack import MANY_ROWS, Prepacked
 from mindsd.prepack_conv import CONV
 from mindsd.wrap import Wrap, wrap
@@ -47,6 +48,7 @@ class CpuFused:
         self.left: dict[str, str] = {}
         self._wraps: list[Wrap] = []
         self.prepacked = Prepacked(model, (MANY_ROWS, CONV), release=True)
+        _leave_files(model)
         if why_absent() is None:
             for name, offer in _offers(model):
                 self._put(name, offer)
@@ -93,6 +95,15 @@ def fuse_large(models: Mapping[str, nn.Module]) -> dict[str, CpuFused]:
         return {}
     found = {name: fuse_cpu(own) for name, own in models.items()}
     return {name: own for name, own in found.items() if own is not None}
+
+
+def _leave_files(model: nn.Module) -> None:
+    """Copy what still lies in a file's mapping: the least of it would keep all in memory."""
+    for own in (*model.parameters(), *model.buffers()):
+        if isinstance(own, PackedWeight) or own.is_inference():
+            continue
+        if own.untyped_storage().nbytes() > own.nbytes:
+            own.data = own.data.clone()
 
 
 def _offers(model: nn.Module) -> Iterator[tuple[str, Offer]]:

@@ -66,7 +66,7 @@ def test_no_page_is_left_of_a_command_that_went():
 @pytest.mark.parametrize("path", PAGES, ids=" ".join)
 def test_no_brackets_are_taken_for_markup(path, plain, mindsd):
     command = at(path)
-    texts = [command.help, *(parameter.help for parameter in command.params)]
+    texts = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
     bracketed = [word for text in texts for word in re.findall(r"\[[^\s\[\]]+\]", text or "")]
     shown = mindsd(*path, "--help").out
     assert all(word in shown for word in bracketed), bracketed

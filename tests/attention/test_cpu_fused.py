@@ -190,3 +190,16 @@ def test_small_models_keep_their_own_numbers(monkeypatch: pytest.MonkeyPatch):
         own.remove()
         own.remove()
         assert own.prepacked.names
+
+
+def test_nothing_small_keeps_a_whole_file_in_memory():
+    norm, file = nn.LayerNorm(8), drawn(1000)
+    norm.weight.data = file[8:16]
+    with torch.inference_mode():
+        before = norm(drawn(2, 8))
+        fused = fuse_cpu(norm)
+        assert fused is not None
+        with fused:
+            assert norm.weight.untyped_storage().nbytes() == norm.weight.nbytes
+            assert torch.allclose(norm(drawn(2, 8)), before, atol=1e-6)
+    assert torch.equal(norm.weight, file[8:16])

@@ -26,8 +26,9 @@ from transformers import (
 )
 
 from mindsd import native
+from mindsd.attention import decoder_layer
 from mindsd.attention.decoder import attach_decoder
-from mindsd.attention.decoder_layer import MOST, Crew
+from mindsd.attention.decoder_layer import Crew
 from mindsd.attention.decoder_product import PAIRS, PLAIN, TILES, Linear, library, rounded
 from mindsd.attention.for_transformers import attach_language
 from mindsd.attention.int8_weights import Rounded, cannot_round
@@ -291,15 +292,21 @@ def off(own: Any) -> float:
         ]
     finally:
         modules.packed.close()
-    assert sum((1, 40, 30, 1)) > MOST
     both = zip(ours, theirs, strict=True)
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in both)
 
 
 @pytest.mark.parametrize(("config", "kind", "more"), MODELS, ids=lambda own: str(own)[-30:])
+@pytest.mark.parametrize("most", [64, decoder_layer.MOST])  # at 64 one of the steps is too long
 def test_steps_in_c_give_what_the_modules_give(
-    config: type, kind: type, more: dict[str, Any], dtype: torch.dtype
+    config: type,
+    kind: type,
+    more: dict[str, Any],
+    dtype: torch.dtype,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(decoder_layer, "MOST", most)
     assert off(model(config, kind, dtype, **more)) <= NEAR[dtype]
 
 

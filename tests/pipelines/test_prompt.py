@@ -79,9 +79,9 @@ def test_a_text_is_gone_on_with_where_it_is_no_chat(tokenizer):
 
 def test_a_model_without_a_template_goes_on_with_texts(bare):
     assert read_prompt(bare, "hello") == Tokens([START, *ids(bare, "hello")])
-    for prompt, more in (("hello", {"chat": True}), (HELLO, {}), (HELLO, {"chat": False})):
+    for prompt, chat in (("hello", True), (HELLO, None), (HELLO, False)):
         with pytest.raises(RequestError, match="no chat template"):
-            read_prompt(bare, prompt, **more)
+            read_prompt(bare, prompt, chat=chat)
 
 
 @pytest.mark.parametrize("more", [{"system": "be kind"}, {"tools": [{"type": "function"}]}])
