@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .decoder_layer import Crew, NativeLayer, is_own, state
+from .decoder_layer import Crew, NativeLayer
+from .decoder_own import is_own, state
 from .decoder_parts import Parts, find_parts, layers_of
 from .decoder_product import KINDS, ROWS, Linear, library, rounded
 from .decoder_shelf import Shelf
@@ -99,7 +100,8 @@ class NativeHead:
             or not (self._eight_bits or 0 < rows <= ROWS)
         ):
             return original(input)
-        return self._linear(input.reshape(-1, input.shape[-1])).view(*input.shape[:-1], -1)
+        out = self._linear(input.reshape(-1, input.shape[-1]))
+        return out.view(*input.shape[:-1], self._linear.outputs)
 
     def trials(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs of what the weight gives, rounded where it is to be, and what C gives."""

@@ -18,15 +18,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mindsd import native
 from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.step import Step, present_step
-from mindsd.wrap import wraps_of
 
 from .decoder_chain import Chain
 from .decoder_fields import LayerFields, float_norm, layer_fields, packed_parts
+from .decoder_own import is_own, state
 from .decoder_parts import Parts, norm_of
 from .decoder_shelf import LINE, Shelf
 from .decoder_step import page_fields, tell
@@ -34,8 +34,6 @@ from .for_transformers import Rule
 
 MOST = 256  # tokens of a step that runs in C; there it is still 1.2 to 1.6 times as fast (README)
 IDLE = 0.05  # seconds without a step, after which all layers are looked at again
-PREPACKED = "mindsd.prepack"  # whose wraps give what the module gives
-ADAPTERS = "mindsd.batching.adapters"  # and whose do where no segment has an adapter
 
 
 class NativeLayer:
@@ -172,7 +170,7 @@ class Crew:
             tables, first = Tables(step.pages, [layer], call), 0
         else:
             tables, first = self._tables_of(step.pages), layer.place
-        count = tables.together[first]
+        count = 1 if self._watched() else tables.together[first]
         hidden = hidden.contiguous()
         outs = hidden.new_empty(count, *hidden.shape)
         self._call(
@@ -184,6 +182,11 @@ class Crew:
             outs.data_ptr(),
         )
         return Chain(first, outs.unbind(0), mask, turn)
+
+    def _watched(self) -> bool:
+        """Whether a hook may change what stands between two layers, also in its place."""
+        layers = (own.parts.layer for own in self._layers)
+        return any(own._forward_hooks or own._forward_pre_hooks for own in layers)
 
     def _tables_of(self, pages: PageStore) -> Tables:
         if self._tables is None or self._tables[0] is not pages:
@@ -234,17 +237,3 @@ class Tables:
         for place in reversed(range(len(layers) - 1)):
             if lanes[place] == lanes[place + 1]:
                 self.together[place] += self.together[place + 1]
-
-
-def is_own(module: nn.Module) -> bool:
-    """Whether a module runs its own forward, or what gives the same where nobody has an adapter."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        return False
-    functions = [one.function for one in wraps_of(module) if not one.removed]
-    known = all(own.__module__ in (PREPACKED, ADAPTERS) for own in functions)
-    return known and (bool(functions) or "forward" not in vars(module))
-
-
-def state(weight: Tensor) -> tuple[int, int | None]:
-    """Where a tensor lies and how often it was changed; inference mode keeps no count."""
-    return weight.data_ptr(), None if weight.is_inference() else weight._version

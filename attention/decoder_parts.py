@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .decoder_product import KINDS
+from .decoder_product import KINDS, PANEL
 
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -108,6 +108,8 @@ def _shaped(layer: Any, own: Any) -> Parts | str:
     heads, key_heads = own.q_proj.out_features // dim, own.k_proj.out_features // dim
     if dim % LANES or dim > MOST_DIM or heads > MOST_GROUP * key_heads or heads % key_heads:
         return f"{heads} heads of {dim} numbers over {key_heads} are not such as C takes"
+    if heads * dim % PANEL:  # what a product is given has no gap behind it
+        return f"{heads} heads of {dim} numbers are no multiple of {PANEL} numbers"
     rotates = bool(getattr(own, "use_rope", True))
     parts = Parts(layer, heads, key_heads, dim, index, float(scale), rotates)
     if any(norm_of(norm) is None for norm in parts.norms):

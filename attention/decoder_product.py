@@ -197,7 +197,6 @@ class Linear:
         self._library, self._dtype = found, weight.dtype
         self.outputs, self.inputs = weight.shape
         self._packed = pack([weight], [bias], eight_bits=eight_bits, shelf=shelf)
-        self._room = torch.empty(0, dtype=BYTE)
 
     @property
     def nbytes(self) -> int:
@@ -215,8 +214,7 @@ class Linear:
         own, threads = ctypes.byref(self._packed.product), ctypes.c_int64(native.threads())
         rows = ctypes.c_int64(len(x))
         wanted = self._library.decoder_product_room(own, rows, threads)
-        if self._room.numel() < wanted:
-            self._room = torch.empty(wanted + LINE, dtype=BYTE)
+        room = torch.empty(wanted + LINE, dtype=BYTE)  # of this call: threads may call at once
         self._library.decoder_product(
             own,
             ctypes.c_void_p(x.data_ptr()),
@@ -225,7 +223,7 @@ class Linear:
             ctypes.c_void_p(out.data_ptr()),
             ctypes.c_int64(self.outputs),
             threads,
-            ctypes.c_void_p(_aligned(self._room)),
+            ctypes.c_void_p(_aligned(room)),
         )
 
 

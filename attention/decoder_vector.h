@@ -76,7 +76,8 @@ static inline void store_some(void *base, int64_t at, int kind, __m512 x, int64_
 
 /* e^x to about 1e-7 of itself: 2^whole times a polynomial of what is left, as in Cephes. */
 static inline __m512 exp16(__m512 x) {
-    x = _mm512_max_ps(_mm512_min_ps(x, _mm512_set1_ps(88.0f)), _mm512_set1_ps(-104.0f));
+    /* x comes second: what is no number stays so */
+    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), _mm512_min_ps(_mm512_set1_ps(88.0f), x));
     __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
     __m512 left = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693359375f), x);
     left = _mm512_fnmadd_ps(whole, _mm512_set1_ps(-2.12194440e-4f), left);

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -21,6 +22,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch  # its OpenMP first
 from torch import Tensor
@@ -55,7 +57,7 @@ def load(source: Source) -> ctypes.CDLL | str:
         return reason
     try:
         return ctypes.CDLL(str(_built(source)))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return _told(error)
 
 
@@ -100,17 +102,19 @@ def _built(source: Source) -> Path:
         return target
     with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as room:
         made = Path(room) / target.name
-        command = [compiler, *FLAGS, *source.flags, "-o", str(made), str(source.file), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
+        _ask(*compiler, *FLAGS, *source.flags, "-o", str(made), str(source.file), "-lm")
+        made.chmod(0o700)  # whatever the umask: what others may write is not loaded
         os.replace(made, target)
     return target
 
 
-def _fingerprint(source: Source, compiler: str) -> str:
-    """Of all that decides what comes out: the texts, the flags, the compiler, the processor."""
+def _fingerprint(source: Source, compiler: tuple[str, ...]) -> str:
+    """Of all that decides what comes out: the texts, the flags, the compiler, the processor, and
+    torch, whose headers some of it includes."""
     told = [source.file.read_bytes()]
     told += [header.read_bytes() for header in sorted(source.file.parent.glob("*.h"))]
-    told += [repr((FLAGS, source.flags, _version(compiler), cpu_facts())).encode()]
+    here = (FLAGS, source.flags, _version(compiler), torch.__version__, cpu_facts(), _cpu_flags())
+    told += [repr(here).encode()]
     return hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
 
 
@@ -126,17 +130,34 @@ def _check_owner(path: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def _compiler() -> str | None:
-    names = (os.environ["CC"],) if os.environ.get("CC") else COMPILERS
-    return next((found for name in names if (found := shutil.which(name))), None)
+def _compiler() -> tuple[str, ...] | None:
+    """The compiler's command, which may have words of its own, as in CC="ccache gcc"."""
+    names = [os.environ["CC"]] if os.environ.get("CC") else COMPILERS
+    for words in map(shlex.split, names):
+        if words and (found := shutil.which(words[0])):
+            return found, *words[1:]
+    return None
 
 
 @lru_cache
-def _version(compiler: str) -> str:
-    asked = subprocess.run(
-        [compiler, "--version"], check=True, capture_output=True, text=True, timeout=PATIENCE
-    )
-    return asked.stdout.split("\n")[0]
+def _version(compiler: tuple[str, ...]) -> str:
+    return _ask(*compiler, "--version").split("\n")[0]
+
+
+def _ask(*command: str) -> str:
+    """What a command prints."""
+    how: Any = {"check": True, "capture_output": True, "text": True, "errors": "replace"}
+    return subprocess.run(command, timeout=PATIENCE, **how).stdout
+
+
+@lru_cache(maxsize=1)
+def _cpu_flags() -> str:
+    """All instruction sets, as the system names them: -march=native goes by all of them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 def _told(error: Exception) -> str:

@@ -60,6 +60,19 @@ def _on_top(owner: object, method: str) -> Wrap | None:
     return mark if isinstance(mark, Wrap) and mark._wrapped is function else None
 
 
+def wraps_round(owner: object, method: str) -> list[Wrap] | None:
+    """The wraps round a method, the outermost first; None where a stranger's function is there."""
+    found: list[Wrap] = []
+    function = vars(owner).get(method)
+    while function is not None:
+        mark = getattr(function, "mindsd_wrap", None)
+        if not isinstance(mark, Wrap) or mark._wrapped is not function:
+            return None
+        found.append(mark)
+        function = mark._before
+    return found
+
+
 def wraps_of(owner: object) -> Iterator[Wrap]:
     """Every wrap on any method of `owner`, those below others, too."""
     for function in list(vars(owner).values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -180,8 +181,12 @@ def test_layers_are_taken_and_trusted(
         (Gemma3TextConfig, Gemma3ForCausalLM, {}, "post_feedforward_layernorm"),
         (LlamaConfig, LlamaForCausalLM, {"hidden_act": "gelu"}, "no unit gated by SiLU"),
         (LlamaConfig, LlamaForCausalLM, {"head_dim": 8}, "heads of 8 numbers"),
+        (
+            *(LlamaConfig, LlamaForCausalLM),
+            *({"head_dim": 48, "num_attention_heads": 1, "num_key_value_heads": 1}, "no multiple"),
+        ),
     ],
-    ids=["granite", "gemma3", "gelu", "narrow"],
+    ids=["granite", "gemma3", "gelu", "narrow", "odd"],
 )
 def test_other_layers_are_left(
     config: type, kind: type, more: dict[str, Any], why: str, plain: None
@@ -226,6 +231,32 @@ def test_what_fails_unasked_costs_nothing_else(
     assert packs.packed.native is not None
     assert packs.packed.native.left == {"all": "RuntimeError: no luck"}
     packs.packed.close()
+
+
+def test_a_strangers_wrapper_that_carries_our_mark_is_seen(plain: None) -> None:
+    own = llama()
+    up = own.model.layers[1].mlp.up_proj
+    packed = wrap(up, "forward", _as_prepacked)
+    inner = up.forward
+
+    @functools.wraps(inner)
+    def thrice(x: Tensor) -> Tensor:
+        return 3 * inner(x)
+
+    up.forward = thrice
+    attached = attach_language(own)
+    fused = attach_decoder(own)
+    assert "somebody" in fused.left["model.layers.1"]
+    fused.remove()
+    attached.remove()
+    packed.remove()
+
+
+def _as_prepacked(original: Any, x: Tensor) -> Tensor:
+    return original(x)
+
+
+_as_prepacked.__module__ = "mindsd.prepack"
 
 
 def test_a_layer_that_somebody_wrapped_is_left(plain: None) -> None:
@@ -343,16 +374,19 @@ def test_all_layers_are_one_call(plain: None, monkeypatch: pytest.MonkeyPatch) -
     packs.packed.close()
 
 
-def test_what_comes_between_two_layers_counts(plain: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hook", [lambda m, x, out: out * 1.5, lambda m, x, out: out.mul_(1.5)])
+def test_what_comes_between_two_layers_counts(
+    plain: None, hook: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = []
     for layers in ("auto", "off"):
         own = llama()
         packs = Packs(own, layers=layers)
         made = calls(packs.packed, monkeypatch)
-        hook = own.model.layers[0].register_forward_hook(lambda module, given, out: out * 1.5)
+        hung = own.model.layers[0].register_forward_hook(hook)
         found.append(packs.step(TEXTS))
-        assert made == ([2, 1] if layers == "auto" else [])
-        hook.remove()
+        assert made == ([1, 1] if layers == "auto" else [])
+        hung.remove()
         packs.packed.close()
         monkeypatch.undo()
     assert torch.allclose(*found, rtol=1e-3, atol=1e-4)

@@ -14,6 +14,7 @@ import torch
 from mindsd import native
 from mindsd.native import Source, load, why_not
 
+CACHES = (native.load, native._compiler, native._version)
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, native.COMPILERS)), reason="there is no C compiler here"
 )
@@ -23,10 +24,10 @@ needs_compiler = pytest.mark.skipif(
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MINDSD_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(native.OFF, raising=False)
-    for own in (native.load, native._compiler, native._version):
+    for own in CACHES:
         own.cache_clear()
     yield
-    for own in (native.load, native._compiler, native._version):
+    for own in CACHES:
         own.cache_clear()
 
 
@@ -77,6 +78,38 @@ def test_what_others_may_write_is_not_loaded(tmp_path: Path) -> None:
     folder.chmod(0o777)
     said = load(source(tmp_path, TWICE))
     assert isinstance(said, str) and "others may write" in said
+
+
+@needs_compiler
+def test_a_process_of_another_umask_loads_it(tmp_path: Path) -> None:
+    own, before = source(tmp_path, TWICE), os.umask(0o002)
+    try:
+        load(own)
+    finally:
+        os.umask(before)
+    load.cache_clear()
+    assert isinstance(load(own), ctypes.CDLL)
+
+
+@needs_compiler
+def test_a_compiler_may_be_of_several_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = next(filter(shutil.which, native.COMPILERS))
+    monkeypatch.setenv("CC", f"{name} -O1")
+    assert isinstance(load(source(tmp_path, TWICE)), ctypes.CDLL)
+
+
+@needs_compiler
+def test_a_user_without_a_home_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MINDSD_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    said = load(source(tmp_path, TWICE))
+    assert said == "it could not be built: Could not determine home directory."
 
 
 def test_a_missing_instruction_is_named(tmp_path: Path) -> None:
