@@ -115,3 +115,15 @@ def test_other_threads_do_not_notice(diversion):
 
     diversion.run(elsewhere)
     assert diversion.calls == 0
+
+
+def test_a_division_by_one_is_none(diversion):
+    x, whole = torch.randn(3), torch.ones(3, dtype=torch.int64)
+
+    def divided():
+        return x / 1.0, x / 1, x / 2, whole / 1, 1 / x
+
+    same, also, half, wide, other = diversion.run(divided)
+    assert same is x and also is x
+    assert torch.equal(half, x / 2) and torch.equal(other, 1 / x)
+    assert wide.dtype == torch.float32
