@@ -10,6 +10,7 @@ import typer
 DEVICES = ("auto", "npu", "cuda", "cpu")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 LAYERS = ("auto", "off", "w8a8")
+LANGUAGE_LAYERS = (*LAYERS, "int8")
 
 
 def _devices() -> list[str]:
@@ -24,6 +25,10 @@ def _layers() -> list[str]:
     return list(LAYERS)
 
 
+def _language_layers() -> list[str]:
+    return list(LANGUAGE_LAYERS)
+
+
 Device = Annotated[str, typer.Option(help="auto, npu, cuda or cpu.", autocompletion=_devices)]
 Dtype = Annotated[
     str, typer.Option(help="auto, float32, float16 or bfloat16.", autocompletion=_dtypes)
@@ -31,8 +36,16 @@ Dtype = Annotated[
 Layers = Annotated[
     str,
     typer.Option(
-        help="auto: an NPU's fused operators beside attention; off: the model's own; "
+        help="auto: fused operators and kernels beside attention; off: the model's own; "
         "w8a8: large layers in 8 bits, on an NPU.",
         autocompletion=_layers,
+    ),
+]
+LanguageLayers = Annotated[
+    str,
+    typer.Option(
+        "--layers",
+        help="As of generate; int8: a language model's weights in 8 bits, on a CPU.",
+        autocompletion=_language_layers,
     ),
 ]

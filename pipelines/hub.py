@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from mindsd.attention.layers import LANGUAGE_LAYERS, LAYERS
 from mindsd.batching.limits import Limits
 from mindsd.device import find_device, free_cached
 from mindsd.engine import Engine
@@ -27,7 +28,8 @@ class HubOptions:
     """How models are kept.
 
     Attributes:
-        device, dtype, attention, layers: as `load_model` takes them, for every model.
+        device, dtype, attention, layers: as `load_model` and `load_language` take them, for every
+            model; "int8" is for those that write, the others run as with "auto".
         keep_alive: seconds after which an idle model is unloaded; None keeps it.
         most: models loaded at once; one more takes the place of the one idle for longest.
     """
@@ -42,6 +44,9 @@ class HubOptions:
     def __post_init__(self) -> None:
         if self.most < 1 or (self.keep_alive is not None and not self.keep_alive >= 0):
             raise RequestError(f"most is at least 1 and keep_alive at least 0, got {self}")
+        if self.layers not in LANGUAGE_LAYERS:
+            words = ", ".join(LANGUAGE_LAYERS)
+            raise RequestError(f"unknown layers {self.layers!r}; choose {words}")
 
 
 class Hub:
@@ -178,7 +183,8 @@ class Hub:
     def _load(self, entry: Entry) -> Resident:
         device, dtype, layers = self.options.device, self.options.dtype, self.options.layers
         if entry.kind == "image":
-            loaded = load_model(entry.source, device, dtype, self.options.attention, layers)
+            own = layers if layers in LAYERS else "auto"
+            loaded = load_model(entry.source, device, dtype, self.options.attention, own)
         else:
             loaded = load_language(entry.source, device, dtype, layers=layers)
         return Resident(entry, loaded, self.engine)

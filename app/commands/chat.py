@@ -13,7 +13,7 @@ from rich.console import Console
 from mindsd.errors import RequestError
 
 from ..completions import language_models
-from ..device_options import Device, Dtype, Layers
+from ..device_options import Device, Dtype, LanguageLayers
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
 from ..text_options import SEES, TALKS, ChatOrder
@@ -67,7 +67,7 @@ def chat(
     seed: Annotated[Whole, typer.Option(help="Makes answers repeatable. (default: any)")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    layers: Layers = "auto",
+    layers: LanguageLayers = "auto",
 ) -> None:
     """Talk with a language model; with a PROMPT or piped text, print one answer.
 

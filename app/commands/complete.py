@@ -12,7 +12,7 @@ from ..batch import Batch
 from ..batch_progress import BatchLines, BatchTally, choose_batch_progress
 from ..batch_run import run_batch
 from ..completions import language_models
-from ..device_options import Device, Dtype, Layers
+from ..device_options import Device, Dtype, LanguageLayers
 from ..interrupt import Interrupt
 from ..libraries import heavy_imports
 from ..prompt_lines import ANSWERS, PromptLines
@@ -65,7 +65,7 @@ def complete(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    layers: Layers = "auto",
+    layers: LanguageLayers = "auto",
 ) -> None:
     """Answer each line of a file: {"prompt": "..."}, {"messages": [...]} or a text as JSON.
 

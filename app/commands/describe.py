@@ -14,7 +14,7 @@ from ..batch_run import run_batch
 from ..caption_lines import CaptionLines
 from ..completions import vision_models
 from ..describe_options import DescribeOrder
-from ..device_options import Device, Dtype, Layers
+from ..device_options import Device, Dtype, LanguageLayers
 from ..interrupt import Interrupt
 from ..libraries import heavy_imports
 from ..picture_files import CAPTIONS, without_caption
@@ -55,7 +55,7 @@ def describe(
     limit: Annotated[Whole, typer.Option(help="At most so many pictures now.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    layers: Layers = "auto",
+    layers: LanguageLayers = "auto",
 ) -> None:
     """Describe pictures, or answer a question about each, many in one batch.
 

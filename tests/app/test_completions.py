@@ -8,7 +8,7 @@ import pytest
 
 from mindsd.app.cli import main
 from mindsd.app.completions import samplers
-from mindsd.app.device_options import DEVICES, DTYPES, LAYERS
+from mindsd.app.device_options import DEVICES, DTYPES, LANGUAGE_LAYERS, LAYERS
 from mindsd.app.samplers import scheduler_of
 
 
@@ -68,7 +68,7 @@ def test_names_are_what_the_device_knows():
 
     assert set(DEVICES) == {"auto", *device.KINDS}
     assert set(DTYPES) == {"auto", *device.DTYPES}
-    assert LAYERS == layers.LAYERS
+    assert (LAYERS, LANGUAGE_LAYERS) == (layers.LAYERS, layers.LANGUAGE_LAYERS)
 
 
 def test_samplers_need_no_quotes_and_are_known():

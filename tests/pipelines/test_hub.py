@@ -157,3 +157,15 @@ def test_an_unloaded_model_leaves_no_memory_behind(tmp_path: Path):
         del resident
         assert weights() is not None and hub.unload("draws")
         assert weights() is None
+
+
+def test_a_word_for_writers_is_none_for_those_that_draw(tmp_path: Path):
+    with pytest.raises(RequestError, match="unknown layers 'int4'; choose auto, off, w8a8, int8"):
+        HubOptions(layers="int4")
+    stable_diffusion().save_pretrained(tmp_path / "draws")
+    shelf = Shelf(tmp_path, shipped=False)
+    with Hub(shelf, HubOptions("cpu", "float32", layers="w8a8")) as hub:
+        with pytest.raises(RequestError, match="w8a8"):
+            hub.enter("draws")
+    with Hub(shelf, HubOptions("cpu", "float32", layers="int8")) as hub, hub.lease("draws") as own:
+        assert own.loaded.layers == "auto"  # pyright: ignore[reportAttributeAccessIssue]
