@@ -160,23 +160,27 @@ INLINE vec activated(vec x, int activation, int rough) {
 
 static inline long least(long a, long b) { return a < b ? a : b; }
 
-/* Of `parts` vectors of channels over the pixels of a run: sums, and sums of squares. */
+/* Of `parts` vectors of channels over the pixels of a run: sums, and sums of squares. They are of
+   distances from the run's first pixel: of numbers that lie far from zero and close together,
+   float squares would keep nothing of what tells them apart. */
 INLINE void run_sums(const void *x, const float *add, long start, long stop, long width,
                      long first, int parts, int bf16, double *sums) {
-    vec sum[PARTS] = {}, square[PARTS] = {}, more[PARTS] = {};
+    vec sum[PARTS] = {}, square[PARTS] = {}, base[PARTS] = {};
     long count = parts == 1 ? width - first : LANES;
-    for (int own = 0; add && own < parts; own++)
-        more[own] = load(add, first + own * LANES, count, 0);
+    for (int own = 0; own < parts; own++)
+        base[own] = load(x, start * width + first + own * LANES, count, bf16);
     for (long row = start; row < stop; row++)
         for (int own = 0; own < parts; own++) {
-            vec v = load(x, row * width + first + own * LANES, count, bf16) + more[own];
+            vec v = load(x, row * width + first + own * LANES, count, bf16) - base[own];
             sum[own] += v;
             square[own] += v * v;
         }
     for (int own = 0; own < parts; own++)
         for (int lane = 0; lane < least(count, LANES); lane++) {
-            sums[first + own * LANES + lane] += sum[own][lane];
-            sums[width + first + own * LANES + lane] += square[own][lane];
+            long c = first + own * LANES + lane, pixels = stop - start;
+            double near = sum[own][lane], from = base[own][lane] + (add ? (double)add[c] : 0);
+            sums[c] += near + pixels * from;
+            sums[width + c] += square[own][lane] + from * (2 * near + pixels * from);
         }
 }
 
@@ -204,7 +208,7 @@ static void group_lines(const double *sums, const float *add, const float *weigh
             square += sums[width + c];
         }
         double mean = sum / count, spread = square / count - mean * mean;
-        double inverse = 1.0 / sqrt((spread > 0 ? spread : 0) + eps);
+        double inverse = 1.0 / sqrt((spread < 0 ? 0 : spread) + eps); /* no number stays none */
         for (long c = group * size; c < (group + 1) * size; c++) {
             double gain = inverse * (weight ? weight[c] : 1.0f);
             scale[c] = gain;
@@ -224,7 +228,7 @@ INLINE void lines(const void *x, void *y, const float *scale, const float *shift
 }
 
 /* activation(group_norm(x + add)): x, y [images, pixels, width]; add [images, width] or null;
-   weight, bias [width] or null; room: doubles, threads * 2 * width + images * width. */
+   weight, bias [width] or null; room: doubles, threads * 2 * width + width. */
 void group_norm(const void *x, void *y, const float *add, const float *weight, const float *bias,
                 double *room, long images, long pixels, long width, long groups, float eps,
                 int activation, int bf16, int threads) {

@@ -8,7 +8,7 @@ The model computes what it computed; results differ by rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -43,15 +43,19 @@ class CpuFused:
         left: module name -> why it runs as it did, for those that looked right.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, beside: Iterable[nn.Module] = ()):
         self.served: dict[str, str] = {}
         self.left: dict[str, str] = {}
         self._wraps: list[Wrap] = []
-        self.prepacked = Prepacked(model, (MANY_ROWS, CONV), release=True)
-        _leave_files(model)
-        if why_absent() is None:
-            for name, offer in _offers(model):
-                self._put(name, offer)
+        self.prepacked = Prepacked(model, (MANY_ROWS, CONV), release=True, beside=beside)
+        try:
+            _leave_files(model)
+            if why_absent() is None:
+                for name, offer in _offers(model):
+                    self._put(name, offer)
+        except BaseException:
+            self.remove()
+            raise
 
     def remove(self) -> None:
         """The model as it was; doing it twice does nothing."""
@@ -75,26 +79,43 @@ class CpuFused:
         self.remove()
 
 
-def fuse_cpu(model: nn.Module) -> CpuFused | None:
+def fuse_cpu(model: nn.Module, beside: Iterable[nn.Module] = ()) -> CpuFused | None:
     """Make a model in inference fast on a CPU; None where it lies elsewhere.
 
     The plain weights are let go as the packed ones are made, and come back on removal. Without a C
     compiler, layers are prepacked and nothing is fused.
+
+    Args:
+        beside: models that may have weights of this one, too: those weights are not let go.
+
+    Raises:
+        MemoryError, RuntimeError: memory is short; the model is as it was.
     """
     device = next((own.device for own in model.parameters()), None)
-    return None if device is None or device.type != "cpu" else CpuFused(model)
+    return None if device is None or device.type != "cpu" else CpuFused(model, beside)
 
 
 def fuse_large(models: Mapping[str, nn.Module]) -> dict[str, CpuFused]:
     """Make models that work together fast on a CPU, if they are large enough to be worth it.
 
     Small ones keep their own numbers to the last bit, whatever the batch they run in.
+
+    Raises:
+        MemoryError, RuntimeError: memory is short; all models are as they were.
     """
     weights = (own.nbytes for model in models.values() for own in model.parameters())
     if sum(weights) < SMALL_MODEL:
         return {}
-    found = {name: fuse_cpu(own) for name, own in models.items()}
-    return {name: own for name, own in found.items() if own is not None}
+    found: dict[str, CpuFused] = {}
+    try:
+        for name, own in models.items():
+            if (fused := fuse_cpu(own, models.values())) is not None:
+                found[name] = fused
+    except BaseException:
+        for fused in found.values():
+            fused.remove()
+        raise
+    return found
 
 
 def _leave_files(model: nn.Module) -> None:

@@ -36,11 +36,19 @@ def resnet(module: Any) -> Offer | None:
     if resized or type(module.nonlinearity) is not nn.SiLU:
         return None
 
-    def run(original: Callable[..., Tensor], x: Tensor, temb: Any = None, *args: Any) -> Tensor:
+    def run(
+        original: Callable[..., Tensor],
+        input_tensor: Tensor,
+        temb: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        x, more = input_tensor, args or kwargs
         timed = (module.time_emb_proj is None) is (temb is None)
         kept = module.conv2._forward_hooks  # somebody may keep what it gives
-        if args or not timed or kept or x.dim() != 4 or any(map(changed, norms)):
-            return original(x, temb, *args)
+        fits = x.dim() == 4 and x.shape[1] == module.norm1.num_channels
+        if more or not timed or kept or not fits or any(map(changed, norms)):
+            return original(x, temb, *args, **kwargs)
         if not usable(x, *(own.weight for own in norms)):
             return original(x, temb)
         hidden = module.conv1(_normed(module.norm1, x))
@@ -66,7 +74,10 @@ def _normed(norm: nn.GroupNorm, x: Tensor, add: Tensor | None = None) -> Tensor:
 def _added(layer: nn.Module, x: Tensor, other: Tensor) -> Tensor:
     """layer(x) + other, in the memory that the layer makes."""
     found = followed(layer, x, After(add=other))
-    return layer(x).add_(other) if found is None else found
+    if found is not None:
+        return found
+    made = layer(x)
+    return made.add_(other) if made.dtype is other.dtype else made + other
 
 
 def _time(module: Any, temb: Tensor | None) -> Tensor | None:
@@ -125,13 +136,17 @@ def dit_block(module: Any) -> Offer | None:
     if hasattr(module, "fuser") or dtype not in DTYPES:
         return None
 
-    def run(original: Callable[..., Tensor], hidden_states: Tensor, **kwargs: Any) -> Tensor:
+    def run(
+        original: Callable[..., Tensor], hidden_states: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         names = "attention_mask", "encoder_hidden_states", "encoder_attention_mask", "timestep"
         mask, context, context_mask, time = (kwargs.get(name) for name in names)
-        told = any(own for name, own in kwargs.items() if name not in names)
-        if told or time is None or module._chunk_size is not None or hidden_states.dim() != 3:
-            return original(hidden_states, **kwargs)
-        if not usable(hidden_states, module.scale_shift_table) or any(map(changed, norms)):
+        more = any(own is not None for name, own in kwargs.items() if name not in names)
+        wide = hidden_states.shape[-1] == module.scale_shift_table.shape[-1]
+        fits = hidden_states.dim() == 3 and wide and module._chunk_size is None
+        if args or more or time is None or not fits or any(map(changed, norms)):
+            return original(hidden_states, *args, **kwargs)
+        if not usable(hidden_states, module.scale_shift_table):
             return original(hidden_states, **kwargs)
         table = module.scale_shift_table[None] + time.reshape(len(hidden_states), 6, -1)
         shift, scale, gate, last_shift, last_scale, last_gate = table.unbind(1)

@@ -27,10 +27,12 @@ def gate(module: Any) -> Offer | None:
     if (activation := GATES.get(type(module))) is None or not _projects(module):
         return None
 
-    def run(original: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if args or kwargs or not usable(x):
-            return original(x, *args, **kwargs)
-        return gated(module.proj(x), activation)
+    def run(
+        original: Callable[..., Tensor], hidden_states: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        if args or kwargs or not usable(hidden_states):
+            return original(hidden_states, *args, **kwargs)
+        return gated(module.proj(hidden_states), activation)
 
     return _offer(type(module).__name__.lower(), module, run)
 
@@ -43,11 +45,12 @@ def gelu(module: Any) -> Offer | None:
         return None
     activation = APPROXIMATIONS[module.approximate]
 
-    def run(original: Callable[..., Tensor], x: Tensor) -> Tensor:
-        if not usable(x) or module.proj._forward_hooks:  # somebody may keep what it gives
-            return original(x)
-        exact = followed(module.proj, x, EXACT) if activation == "gelu" else None
-        return activate_(module.proj(x), activation) if exact is None else exact
+    def run(original: Callable[..., Tensor], hidden_states: Tensor) -> Tensor:
+        kept = module.proj._forward_hooks  # somebody may keep what it gives
+        if kept or not usable(hidden_states):
+            return original(hidden_states)
+        exact = followed(module.proj, hidden_states, EXACT) if activation == "gelu" else None
+        return activate_(module.proj(hidden_states), activation) if exact is None else exact
 
     return _offer(activation, module, run)
 

@@ -1,12 +1,19 @@
-"""Norms and activations of a CPU in one pass each: cpu_fused.c, called with tensors."""
+"""Norms and activations of a CPU in one pass each: cpu_fused.c, called with tensors.
+
+C reads what it is told lies there. So each function looks at what it was given, which may be what
+somebody's layer made, and leaves to torch what C cannot take; torch refuses what does not fit.
+"""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mindsd.native import Source, address, load, threads, why_not
@@ -14,6 +21,12 @@ from mindsd.native import Source, address, load, threads, why_not
 SOURCE = Source(Path(__file__).with_name("cpu_fused.c"), flags=("-march=native",))
 ACTIVATIONS = {"none": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3}
 DTYPES = (torch.float32, torch.bfloat16)
+PLAIN = {
+    "none": lambda x: x,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+}
 
 
 def why_absent() -> str | None:
@@ -22,6 +35,11 @@ def why_absent() -> str | None:
         return reason
     found = load(SOURCE)
     return found if isinstance(found, str) else None
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the kernels can read a tensor: numbers of theirs, in memory, on a CPU."""
+    return x.is_cpu and x.dtype in DTYPES and x.layout is torch.strided and x.numel() > 0
 
 
 def group_norm(
@@ -42,7 +60,14 @@ def group_norm(
 
     Returns:
         Like `x`, channels last.
+
+    Raises:
+        RuntimeError: the shapes do not fit; torch says which.
     """
+    fits = x.dim() == 4 and x.shape[1] % groups == 0 and _fit(x.shape[1:2], weight, bias)
+    if not (fits and takes(x) and _fit(x.shape[:2], add)):
+        more = x if add is None else x + add[..., None, None]
+        return PLAIN[activation](F.group_norm(more, groups, weight, bias, eps))
     x = x.contiguous(memory_format=torch.channels_last)
     y = torch.empty_like(x)
     images, width, height, breadth = x.shape
@@ -65,13 +90,21 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 
     Args:
         x: [..., width], float32 or bfloat16.
-        weight: [width]; or [x.shape[0], width], one for each row of the batch; or None. So `bias`.
+        weight: [width]; or [x.shape[0], width], one for each row of the batch; or None. `bias` is
+            None or has the same shape.
+
+    Raises:
+        RuntimeError: the shapes do not fit; torch says which.
     """
+    width, each = x.shape[-1], any(own is not None and own.dim() > 1 for own in (weight, bias))
+    shape = (x.shape[0], width) if each else (width,)
+    if not takes(x) or not _fit(shape, weight, bias):
+        if each:
+            return _each_layer_norm(x, weight, bias, eps)
+        return F.layer_norm(x, (width,), weight, bias, eps)
     x = x.contiguous()
     y = torch.empty_like(x)
-    width = x.shape[-1]
     rows = x.numel() // width
-    each = any(own is not None and own.dim() > 1 for own in (weight, bias))
     gain, shift = _float(weight), _float(bias)
     _library().layer_norm(
         *_pointers(x, y, gain, shift),
@@ -85,6 +118,9 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 
 def gated(x: Tensor, activation: str) -> Tensor:
     """first half * activation(second half) of the last dimension; "gelu" (by erf) or "silu"."""
+    if not takes(x) or x.shape[-1] % 2:
+        half, gate = x.chunk(2, dim=-1)
+        return half * PLAIN[activation](gate)
     x = x.contiguous()
     width = x.shape[-1] // 2
     y = x.new_empty(*x.shape[:-1], width)
@@ -99,8 +135,10 @@ def gated(x: Tensor, activation: str) -> Tensor:
 
 
 def activate_(x: Tensor, activation: str) -> Tensor:
-    """activation(x) in its place: "silu", "gelu" or "gelu_tanh"; `x` lies densely."""
-    assert x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+    """activation(x): "silu", "gelu" or "gelu_tanh"; in its place where `x` lies densely."""
+    dense = x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+    if not takes(x) or not dense:
+        return PLAIN[activation](x)
     _library().activate(
         *_pointers(x, x),
         ctypes.c_long(x.numel()),
@@ -109,6 +147,19 @@ def activate_(x: Tensor, activation: str) -> Tensor:
         threads(),
     )
     return x
+
+
+def _each_layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Torch's, with a weight for each row of the batch."""
+    found = F.layer_norm(x, x.shape[-1:], eps=eps)
+    for own, put in ((weight, torch.mul), (bias, torch.add)):
+        if own is not None:
+            found = put(found, own.view(len(own), *(1,) * (x.dim() - 2), -1))
+    return found.to(x.dtype)
+
+
+def _fit(shape: Sequence[int], *tensors: Tensor | None) -> bool:
+    return all(own is None or (own.shape == tuple(shape) and own.is_cpu) for own in tensors)
 
 
 def _library() -> Any:

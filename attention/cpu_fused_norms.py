@@ -17,15 +17,18 @@ from diffusers.models.normalization import (
 )
 from torch import Tensor, nn
 
-from .cpu_fused_kernels import DTYPES, group_norm, layer_norm
+from .cpu_fused_kernels import DTYPES, group_norm, layer_norm, takes
 from .npu_offer import TOLERANCES, Offer, changed, side_by_side
 
 MODULATED = {AdaLayerNormZero: 6, AdaLayerNormZeroSingle: 3, AdaLayerNormContinuous: 2}
 
 
 def usable(x: Tensor, *parameters: Tensor | None) -> bool:
-    """Whether the kernels take this input with these parameters: inference, one dtype, a CPU."""
-    if torch.is_grad_enabled() or x.dtype not in DTYPES or not x.numel() or not x.is_cpu:
+    """Whether the kernels take this input with these parameters: inference, one dtype, a CPU.
+
+    Under autocast a layer's dtype is not its weight's, and the model's own way knows which.
+    """
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not takes(x):
         return False
     return all(own is None or own.dtype is x.dtype for own in parameters)
 
@@ -36,7 +39,8 @@ def group(module: Any) -> Offer | None:
         return None
 
     def run(original: Callable[..., Tensor], input: Tensor) -> Tensor:
-        if input.dim() != 4 or not usable(input, module.weight, module.bias):
+        fits = input.dim() == 4 and input.shape[1] == module.num_channels
+        if not fits or not usable(input, module.weight, module.bias):
             return original(input)
         return group_norm(input, module.num_groups, module.weight, module.bias, module.eps)
 
@@ -53,7 +57,8 @@ def layer(module: Any) -> Offer | None:
         return None  # without a weight, its dtype cannot be known before it runs
 
     def run(original: Callable[..., Tensor], input: Tensor) -> Tensor:
-        if input.dim() < 2 or not usable(input, module.weight, module.bias):
+        fits = input.dim() > 1 and input.shape[-1:] == module.normalized_shape
+        if not fits or not usable(input, module.weight, module.bias):
             return original(input)
         return layer_norm(input, module.weight, module.bias, module.eps)
 
@@ -71,7 +76,9 @@ def modulated(module: Any) -> Offer | None:
 
     def run(original: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
         given = [own for own in (*args, *kwargs.values()) if own is not None]
-        if len(given) != 1 or x.dim() != 3 or not usable(x) or changed(module.norm):
+        fits = x.dim() == 3 and x.shape[-1:] == module.norm.normalized_shape
+        each = len(given) == 1 and given[0].shape[:-1] == x.shape[:1]  # no image borrows another's
+        if not fits or not each or not usable(x) or changed(module.norm):
             return original(x, *args, **kwargs)
         made = module.linear(module.silu(given[0]).to(x.dtype)).chunk(parts, dim=1)
         if parts == 2:

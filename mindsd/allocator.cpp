@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <list>
 #include <mutex>
+#include <pthread.h>
 #include <unordered_map>
 
 namespace {
@@ -102,6 +103,10 @@ struct Keeping final : c10::Allocator {
 };
 
 Keeping &keeping = *new Keeping;
+
+/* A child that is forked while another thread holds the lock would wait for it for ever. */
+[[maybe_unused]] const int forks =
+    pthread_atfork([] { lock.lock(); }, [] { lock.unlock(); }, [] { lock.unlock(); });
 
 } // namespace
 

@@ -6,6 +6,9 @@ whoever saves, copies, compares, adapts or moves a model. So in the layer's plac
 tensor alone. An operation that only reads it is given a plain copy for as long as it takes. One
 that writes, or that wants a view, makes it plain for good first; the layer sees that and multiplies
 plainly from then on. The order changes, never a number: unpacked, it is the weight bit for bit.
+
+One way to write does not reach the model meanwhile: a `state_dict()` holds plain copies, so what is
+put into `state_dict()["..."]` in place stays there. Write to the parameter, or load a state dict.
 """
 
 from __future__ import annotations
@@ -74,6 +77,14 @@ class PackedWeight(Tensor):
         self.store.put(value)
         Tensor.data.__set__(self, PackedWeight(self.store, value))  # pyright: ignore
 
+    def data_ptr(self) -> int:
+        """Who asks where the weight lies reads or writes there: it is plain from now on."""
+        return self.store.unpack().data_ptr()
+
+    def untyped_storage(self) -> torch.UntypedStorage:
+        """Of the plain weight, for good; sharing its memory among processes asks for it, too."""
+        return self.store.unpack().untyped_storage()
+
     @classmethod
     def __torch_dispatch__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -115,9 +126,10 @@ class Released:
         format = torch.channels_last if lies else torch.contiguous_format
         self._store = Store(packed, format)
         self._stand_in = nn.Parameter(PackedWeight(self._store, plain), plain.requires_grad)
-        module._parameters["weight"] = self._stand_in
+        nothing = plain.new_empty(0)
         self._hook = module.register_state_dict_post_hook(_saved)
-        plain.data = plain.new_empty(0)
+        module._parameters["weight"] = self._stand_in
+        plain.data = nothing
 
     @property
     def packed(self) -> Tensor | None:
@@ -130,7 +142,8 @@ class Released:
         self._hook.remove()
         if self._module._parameters.get("weight") is self._stand_in:
             self._module._parameters["weight"] = self._own
-        self._own.data = self._store.unpack()
+        with torch.inference_mode(False):  # the weight outlives that mode
+            self._own.data = self._store.unpack()
 
 
 def _saved(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:

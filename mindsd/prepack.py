@@ -12,22 +12,24 @@ It is what torch.compile does when it freezes a model, without compiling. Result
 plain ones by rounding only. The weights stay where they are and the model takes twice the memory,
 or they are kept in the new order alone (packed_weight.py); taken off, a layer has its own again. A
 weight that is exchanged or changed in place is followed, by the plain product; only what is written
-through the `.data` of a weight that stays cannot be seen.
+through the `.data` of a weight that stays cannot be seen. What the packed product cannot do (a
+gradient, one row without a batch) the plain one does, with a copy of the weight for that call.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindsd.packed_weight import PackedWeight, Released
-from mindsd.wrap import Wrap, wrap
+from mindsd.wrap import Wrap, wrap, wraps_round
 
 ROWS = 64  # the layout is chosen for so many rows: no other count was slower with it
 LEAST = 2**18  # weights; below, two threads meet for longer than one computes a row
@@ -59,12 +61,14 @@ class Kind:
         fits: whether a module is one.
         pack: its weight in oneDNN's order.
         run: (module, input, packed weight, what follows) -> what its forward returns, after that.
+        plain: (module, input, weight) -> what its forward returns with a weight as torch has it.
         dimensions: that an input has at least.
     """
 
     fits: Callable[[nn.Module], bool]
     pack: Callable[[Any], Tensor]
     run: Callable[[Any, Tensor, Tensor, After], Tensor]
+    plain: Callable[[Any, Tensor, Tensor], Tensor]
     dimensions: int
 
 
@@ -74,29 +78,43 @@ class Prepacked:
     Args:
         model: in inference.
         kinds: of layers, None for the linear ones.
-        release: keep their weights in oneDNN's order alone, except those that layers share.
+        release: keep their weights in oneDNN's order alone, except those that somebody shares and
+            those that were made in inference mode, which nothing may be put into later.
+        beside: models that may have weights of this one, too.
 
     Attributes:
         names: of the layers.
+
+    Raises:
+        MemoryError, RuntimeError: memory is short; the model is as it was.
     """
 
     def __init__(
-        self, model: nn.Module, kinds: Sequence[Kind] | None = None, release: bool = False
+        self,
+        model: nn.Module,
+        kinds: Sequence[Kind] | None = None,
+        release: bool = False,
+        beside: Iterable[nn.Module] = (),
     ):
         self.names: list[str] = []
         self._layers: list[_Layer] = []
         self._wraps: list[Wrap] = []
-        weights = (getattr(own, "weight", None) for own in model.modules())
-        users = Counter(id(own) for own in weights if own is not None)
-        for name, module in list(model.named_modules()):
-            kind = next((own for own in kinds or (LINEAR,) if own.fits(module)), None)
-            passed_by = release and "forward" in vars(module)  # another product than the weight's
-            if kind is not None and not passed_by:
-                alone = users[id(module.weight)] == 1
-                layer = _Layer(module, kind, release and alone)
-                self.names.append(name)
-                self._layers.append(layer)
-                self._wraps.append(wrap(module, "forward", layer))
+        users = _users((model, *beside)) if release else Counter()
+        try:
+            for name, module in list(model.named_modules()):
+                kind = next((own for own in kinds or (LINEAR,) if own.fits(module)), None)
+                changed = release and "forward" in vars(module)  # another product than the weight's
+                if kind is not None and not changed:
+                    self._put(name, module, kind, release and users[id(module.weight)] == 1)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _put(self, name: str, module: Any, kind: Kind, release: bool) -> None:
+        layer = _Layer(module, kind, release and not module.weight.is_inference())
+        self._layers.append(layer)
+        self._wraps.append(wrap(module, "forward", layer))
+        self.names.append(name)
 
     def remove(self) -> None:
         """The layers as they were; doing it twice does nothing."""
@@ -105,6 +123,13 @@ class Prepacked:
         for layer in self._layers:
             layer.restore()
         self._wraps, self._layers = [], []
+
+
+def _users(models: Iterable[nn.Module]) -> Counter[int]:
+    """In how many places each parameter stands, by its id."""
+    modules = {id(own): own for model in models for own in model.modules()}
+    parameters = (own for module in modules.values() for own in module._parameters.values())
+    return Counter(id(own) for own in parameters if own is not None)
 
 
 def can_prepack(module: nn.Module, least: int = LEAST) -> bool:
@@ -133,8 +158,8 @@ def weight_bytes(model: nn.Module) -> int:
 
 def followed(module: nn.Module, input: Tensor, after: After) -> Tensor | None:
     """A prepacked layer and what follows it, in one; None where it must be done plainly."""
-    mark = getattr(vars(module).get("forward"), "mindsd_wrap", None)
-    layer = mark.function if isinstance(mark, Wrap) and not mark.removed else None
+    wraps = wraps_round(module, "forward")
+    layer = wraps[0].function if wraps and not wraps[0].removed else None
     if not isinstance(layer, _Layer) or module._forward_hooks or module._forward_pre_hooks:
         return None
     return layer.run(input, after)
@@ -145,15 +170,20 @@ class _Layer:
 
     def __init__(self, module: Any, kind: Kind, release: bool):
         self._module, self._kind, self._weight = module, kind, module.weight
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # what is made now outlives that mode
             packed = kind.pack(module)
-        self._state = _state(module.weight)
-        self._released = Released(module, packed) if release else None
+            self._state = _state(module.weight)
+            self._released = Released(module, packed) if release else None
         self._packed = None if release else packed
 
     def __call__(self, original: Callable[..., Tensor], input: Tensor) -> Tensor:
         found = self.run(input, NOTHING)
-        return original(input) if found is None else found
+        if found is not None:
+            return found
+        if self._released is None or self._released.packed is None:
+            return original(input)
+        # Torch's own takes views of the weight, for which it would be unpacked for good.
+        return self._kind.plain(self._module, input, self._module.weight.clone())
 
     def run(self, input: Tensor, after: After) -> Tensor | None:
         """What the layer gives, by the packed weight; None where that cannot be used."""
@@ -193,10 +223,14 @@ def _run(module: nn.Linear, input: Tensor, packed: Tensor, after: After) -> Tens
     return operator(input, packed, module.bias, after.activation, [], after.algorithm)
 
 
+def _plain(module: nn.Linear, input: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(input, weight, module.bias)
+
+
 def _state(weight: Tensor) -> tuple[int, int | None]:
     """Where a tensor lies and how often it was changed; inference mode keeps no count."""
     return weight.data_ptr(), None if weight.is_inference() else weight._version
 
 
-LINEAR = Kind(can_prepack, _pack, _run, dimensions=2)
-MANY_ROWS = Kind(partial(can_prepack, least=2**14), _pack, _run, dimensions=2)  # many at once
+LINEAR = Kind(can_prepack, _pack, _run, _plain, dimensions=2)
+MANY_ROWS = Kind(partial(can_prepack, least=2**14), _pack, _run, _plain, dimensions=2)  # at once

@@ -12,7 +12,10 @@ images, channels last both (ms, plain against prepacked; benchmarks/cpu_diffusio
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mindsd.prepack import After, Kind, packable
@@ -41,4 +44,10 @@ def _run(module: nn.Conv2d, input: Tensor, packed: Tensor, after: After) -> Tens
     return operator(input, packed, module.bias, *shape, after.activation, [], after.algorithm)
 
 
-CONV = Kind(can_prepack_conv, _pack, _run, dimensions=4)
+def _plain(module: nn.Conv2d, input: Tensor, weight: Tensor) -> Tensor:
+    padding = cast(tuple[int, ...], module.padding)  # words are not taken
+    more = padding, module.dilation, module.groups
+    return F.conv2d(input, weight, module.bias, module.stride, *more)
+
+
+CONV = Kind(can_prepack_conv, _pack, _run, _plain, dimensions=4)

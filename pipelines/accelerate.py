@@ -71,21 +71,26 @@ class Accelerated:
         self._acceleration = acceleration
         self._trajectory: Trajectory | None = None
         self._wraps: list[Wrap] = []
+        self._denoisers: dict[str, Denoiser] = {}
         self.on_cpu: dict[str, CpuFused] = {}
         self._kept: Kept | None = None
-        if layers != "off":  # below all that looks at what blocks are given
-            self.on_cpu = fuse_large(modules(pipe.components))
-            self._kept = keep_large() if self.on_cpu else None
-        steppers = find_denoisers(pipe.components)
-        self._denoisers = {name: Denoiser(module) for name, module in steppers.items()}
         try:
-            check(pipe, self._denoisers, acceleration)
-        except RequestError:
+            if layers != "off":  # below all that looks at what blocks are given
+                self.on_cpu = fuse_large(modules(pipe.components))
+                self._kept = keep_large() if self.on_cpu else None
+            self._put(find_denoisers(pipe.components))
+        except BaseException:
             self.remove()
             raise
-        advisers = find_advisers(pipe.components)
-        self._wraps = [follow_calls(own, self._find) for own in steppers.values()]
-        self._wraps += [follow_advice(own, self._find) for own in advisers.values()]
+
+    def _put(self, steppers: Mapping[str, Any]) -> None:
+        for name, module in steppers.items():
+            self._denoisers[name] = Denoiser(module)
+        check(self._pipe, self._denoisers, self._acceleration)
+        for own in steppers.values():
+            self._wraps.append(follow_calls(own, self._find))
+        for own in find_advisers(self._pipe.components).values():
+            self._wraps.append(follow_advice(own, self._find))
         self._find()  # follows the scheduler from its next set_timesteps on
 
     def remove(self) -> None:

@@ -14,6 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from mindsd.errors import RequestError
+from mindsd.packed_weight import PackedWeight
 from mindsd.pipelines.modules import find_denoisers
 
 SAMPLED = 1024  # values of a parameter at most, evenly spaced
@@ -46,9 +47,10 @@ def fingerprint(pipe: DiffusionPipeline) -> str:
 
 @torch.no_grad()
 def _signs(parameters: list[torch.nn.Parameter]) -> bytes:
-    """One byte for each sampled value."""
+    """One byte for each sampled value; a packed weight stays packed."""
+    plain = (own.store.plain() if isinstance(own, PackedWeight) else own for own in parameters)
     sampled = [
         value.reshape(-1)[:: max(1, value.numel() // SAMPLED)][:SAMPLED].float().signbit()
-        for value in parameters
+        for value in plain
     ]
     return torch.cat([signs.cpu() for signs in sampled]).numpy().tobytes()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
 
 import pytest
 import torch
-from diffusers.models.activations import GELU, SwiGLU
+from diffusers.models.activations import GEGLU, GELU, SwiGLU
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from mindsd import native
@@ -17,6 +22,7 @@ from mindsd.attention.cpu_fused import fuse_cpu, fuse_large
 from mindsd.attention.cpu_fused_kernels import why_absent
 from mindsd.attention.npu_offer import Offer
 from mindsd.packed_weight import PackedWeight
+from mindsd.prepack import MANY_ROWS, Kind
 from mindsd.wrap import wrap
 from tests.zoo.autoencoders import autoencoder
 from tests.zoo.flux import flux
@@ -203,3 +209,155 @@ def test_nothing_small_keeps_a_whole_file_in_memory():
             assert norm.weight.untyped_storage().nbytes() == norm.weight.nbytes
             assert torch.allclose(norm(drawn(2, 8)), before, atol=1e-6)
     assert torch.equal(norm.weight, file[8:16])
+
+
+@needs_compiler
+@pytest.mark.parametrize("module", [GEGLU(64, 64), GELU(64, 128, "tanh"), GELU(64, 128)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.inference_mode()
+def test_under_autocast_a_model_does_what_it_did(module: nn.Module, dtype: torch.dtype):
+    x = drawn(2, 5, 64)
+    with torch.autocast("cpu", dtype=dtype):
+        plain = module(x)
+    with fuse_cpu(nn.Sequential(module)) as fused:  # pyright: ignore[reportOptionalContextManager]
+        assert fused.served
+        with torch.autocast("cpu", dtype=dtype):
+            found = module(x)
+    assert found.dtype is plain.dtype and torch.allclose(found, plain, atol=1e-2)
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_what_a_layer_inside_gives_is_looked_at():
+    gate, block = GEGLU(64, 64), residual()
+    x, image = drawn(2, 5, 64), drawn(1, 64, 8, 8)
+    with fuse_cpu(nn.Sequential(gate)):  # pyright: ignore[reportOptionalContextManager]
+        plain = gate(x)
+        gate.proj.register_forward_hook(lambda module, given, found: found.half())
+        found = gate(x)
+    assert found.dtype is torch.float16 and torch.allclose(found.float(), plain, atol=1e-2)
+    with fuse_cpu(nn.Sequential(block)):  # pyright: ignore[reportOptionalContextManager]
+        block.conv1.register_forward_hook(lambda module, given, found: found.half())
+        with pytest.raises(RuntimeError, match="should be the same"):
+            block(image, None)
+
+
+def residual() -> ResnetBlock2D:
+    """A block of 64 channels that no time enters."""
+    return ResnetBlock2D(in_channels=64, temb_channels=cast(Any, None)).eval()
+
+
+class Norms(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero, self.layer = AdaLayerNormZero(64), nn.LayerNorm(64)
+        self.last = AdaLayerNormContinuous(64, 64, elementwise_affine=False)
+        self.group = nn.GroupNorm(8, 64)
+        self.block = residual()
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_what_does_not_fit_a_norm_is_the_models_own_to_broadcast_or_refuse():
+    model, x, one = Norms().eval(), drawn(4, 5, 64), drawn(1, 64)
+    plain = model.last(x, one), model.zero(x, emb=one)
+    with fuse_cpu(model) as fused:  # pyright: ignore[reportOptionalContextManager]
+        assert {"modulated", "layer_norm", "group_norm", "resnet"} <= set(fused.served.values())
+        found = model.last(x, one), model.zero(x, emb=one)
+        assert torch.allclose(found[0], plain[0], atol=1e-5)
+        assert all(map(partial(torch.allclose, atol=1e-5), found[1], plain[1]))
+        wide, image = drawn(2, 5, 96), drawn(2, 128, 4, 4)
+        refused = [
+            lambda: model.layer(wide),
+            lambda: model.last(wide, drawn(2, 64)),
+            lambda: model.group(image),
+            lambda: model.block(image, None),
+        ]
+        for call in refused:
+            with pytest.raises(RuntimeError, match="64"):
+                call()
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_blocks_are_called_as_their_classes_allow():
+    kind = {"norm_type": "ada_norm_single", "norm_elementwise_affine": False}
+    dit: Any = BasicTransformerBlock(64, 2, 32, cross_attention_dim=64, **kind).eval()
+    model = nn.ModuleList([dit, resnet := residual()])
+    x, text, time, image = drawn(2, 5, 64), drawn(2, 3, 64), drawn(2, 384), drawn(1, 64, 8, 8)
+    labels = torch.tensor([1, 2])
+    calls: list[Callable[[], Tensor]] = [
+        lambda: dit(x, None, text, None, time),
+        lambda: dit(x, encoder_hidden_states=text, timestep=time, class_labels=labels),
+        lambda: dit(hidden_states=x, encoder_hidden_states=text, timestep=time),
+        lambda: dit.ff.net[0](hidden_states=x),
+        lambda: resnet(input_tensor=image, temb=None),
+    ]
+    plain = [call() for call in calls]
+    with fuse_cpu(model) as fused:  # pyright: ignore[reportOptionalContextManager]
+        assert {"dit_block", "resnet"} <= set(fused.served.values())
+        for call, expected in zip(calls, plain, strict=True):
+            assert torch.allclose(call(), expected, atol=1e-5)
+
+
+def layers(count: int) -> nn.Sequential:
+    return nn.Sequential(*(nn.Linear(256, 256) for _ in range(count)))
+
+
+def fails_at(number: int) -> Kind:
+    """Linear layers, of which one finds no memory."""
+    seen: list[Any] = []
+
+    def pack(module: Any) -> Tensor:
+        seen.append(module)
+        if len(seen) == number:
+            raise MemoryError("short")
+        return MANY_ROWS.pack(module)
+
+    return replace(MANY_ROWS, pack=pack)
+
+
+def untouched(model: nn.Module) -> bool:
+    packed = any(isinstance(own, PackedWeight) for own in model.parameters())
+    return not packed and not any("forward" in vars(own) for own in model.modules())
+
+
+def test_what_fails_half_way_leaves_no_trace(monkeypatch: pytest.MonkeyPatch):
+    models = {"one": layers(2), "two": layers(3)}
+    before = [own.clone() for model in models.values() for own in model.parameters()]
+    monkeypatch.setattr(cpu_fused, "SMALL_MODEL", 0)
+    monkeypatch.setattr(cpu_fused, "MANY_ROWS", fails_at(4))
+    with pytest.raises(MemoryError):
+        fuse_large(models)
+    after = [own for model in models.values() for own in model.parameters()]
+    assert all(map(untouched, models.values())) and all(map(torch.equal, after, before))
+
+
+@needs_compiler
+def test_a_norm_that_fails_half_way_leaves_no_trace(monkeypatch: pytest.MonkeyPatch):
+    def kind(module: Any) -> Offer | None:
+        if isinstance(module, nn.LayerNorm):
+            raise KeyboardInterrupt
+        return None
+
+    monkeypatch.setattr(cpu_fused, "KINDS", (*cpu_fused.KINDS[:-1], kind))
+    model = nn.Sequential(*layers(2), nn.GroupNorm(2, 4), nn.LayerNorm(256))
+    with pytest.raises(KeyboardInterrupt):
+        fuse_cpu(model)
+    assert untouched(model)
+
+
+@torch.no_grad()
+def test_weights_that_models_share_stay(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cpu_fused, "SMALL_MODEL", 0)
+    one, two, x = layers(2), layers(2), drawn(3, 256)
+    one[0].weight = two[1].weight  # pyright: ignore[reportAttributeAccessIssue]
+    plain = one(x), two(x)
+    found = fuse_large({"one": one, "two": two, "same": one})
+    kinds = [isinstance(own.weight, PackedWeight) for own in (*one, *two)]
+    assert kinds == [False, True, True, False]
+    assert torch.allclose(one(x), plain[0], atol=1e-5)
+    assert torch.allclose(two(x), plain[1], atol=1e-5)
+    for own in found.values():
+        own.remove()
+    assert torch.equal(one(x), plain[0]) and torch.equal(two(x), plain[1])

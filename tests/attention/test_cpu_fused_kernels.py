@@ -89,3 +89,59 @@ def test_activations_over_all_that_numbers_can_be(dtype, most):
         assert not found.isnan().any()
         odd = activate_(torch.tensor([float("nan"), 1.0]).to(dtype), name)
         assert odd.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("mean", [100, 10_000])
+def test_a_group_norm_of_numbers_far_from_zero_keeps_what_tells_them_apart(mean):
+    x = torch.randn(1, 32, 20, 20, generator=torch.Generator().manual_seed(0)) + mean
+    add = torch.linspace(-2, 2, 32)[None]
+    expected = F.group_norm((x + add[..., None, None]).double(), 8, eps=1e-5)
+    assert apart(group_norm(x, 8, None, None, 1e-5, add=add), expected) <= 3e-7 * mean
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("odd", [float("inf"), float("nan")])
+def test_what_is_no_number_spoils_its_group_as_it_does_torchs(dtype, odd):
+    x = drawn(2, 32, 4, 4, dtype=dtype)
+    x[0, 1, 2, 3] = x[1, 9, 0, 0] = odd
+    for activation, after in (("none", lambda own: own), ("silu", F.silu)):
+        expected = after(F.group_norm(x, 8)).isnan()
+        assert torch.equal(group_norm(x, 8, None, None, 1e-5, activation).isnan(), expected)
+        assert expected.sum() == 2 * 4 * 16
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_what_the_kernels_cannot_read_is_torchs(dtype):
+    x, w = drawn(2, 6, 3, 4, dtype=dtype), drawn(6, dtype=dtype)
+    expected = F.silu(F.group_norm(x + 1, 3, w, w))
+    assert torch.equal(group_norm(x, 3, w, w, 1e-5, "silu", torch.ones(2, 6).to(dtype)), expected)
+    rows = x.flatten(2).mT
+    assert torch.equal(layer_norm(rows, None, w, 1e-5), F.layer_norm(rows, (6,), None, w))
+    each = drawn(2, 6, dtype=dtype)
+    expected = F.layer_norm(rows, (6,)) * each[:, None] + each[:, None]
+    assert torch.equal(layer_norm(rows, each, each, 1e-5), expected)
+    assert torch.equal(gated(rows, "silu"), rows[..., :3] * F.silu(rows[..., 3:]))
+    assert torch.equal(activate_(x.clone(), "gelu_tanh"), F.gelu(x, approximate="tanh"))
+
+
+def test_what_does_not_lie_densely_is_activated_elsewhere():
+    x = drawn(4, 6)
+    found, before = activate_(x[:, ::2], "silu"), x.clone()
+    assert torch.equal(found, F.silu(before[:, ::2])) and torch.equal(x, before)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    image, row = drawn(2, 8, 3, 3), drawn(4, 5, 8)
+    refused = [
+        lambda: group_norm(image, 2, drawn(4), drawn(4), 1e-5),
+        lambda: group_norm(image, 3, None, None, 1e-5),
+        lambda: group_norm(image, 2, None, None, 1e-5, add=drawn(3, 8)),
+        lambda: layer_norm(row, drawn(6), None, 1e-5),
+        lambda: layer_norm(row, drawn(1), None, 1e-5),
+        lambda: layer_norm(row, drawn(3, 8), drawn(3, 8), 1e-5),
+    ]
+    for call in refused:
+        with pytest.raises(RuntimeError):
+            call()
+    one = drawn(1, 8)  # what torch lets all share, all share here
+    assert torch.equal(layer_norm(row, one, one, 1e-5), F.layer_norm(row, (8,)) * one + one)

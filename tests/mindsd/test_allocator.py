@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -68,3 +70,29 @@ def test_without_a_compiler_nothing_happens(monkeypatch: pytest.MonkeyPatch):
         block(8)
     assert kept.reason and "is not kept: native kernels are off" in str(kept)
     assert counts() == before and SOURCE.file.is_file()
+
+
+FORKS = """
+import os, threading, time, torch
+from mindsd.allocator import keep_large
+torch.set_num_threads(1)
+keep_large(2**30)
+stop = threading.Event()
+def churn():
+    while not stop.is_set():
+        torch.empty(2**21, dtype=torch.uint8)
+for _ in range(2):
+    threading.Thread(target=churn).start()
+for _ in range(100):
+    child = os.fork()
+    if not child:
+        torch.empty(2**21, dtype=torch.uint8)
+        os._exit(0)
+    os.waitpid(child, 0)
+stop.set()
+"""
+
+
+@needs_compiler
+def test_a_forked_child_finds_the_lock_free():
+    subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=60)

@@ -112,3 +112,21 @@ def test_a_weight_that_was_exchanged_is_not_put_back():
     assert released.packed is None
     released.restore()
     assert not own.weight.any()
+
+
+def test_its_memory_is_the_plain_weights():
+    own, plain, released = layer()
+    assert own.weight.untyped_storage().nbytes() == plain.nbytes and released.packed is None
+    assert own.weight.data_ptr() == own.weight.data_ptr() != 0
+    own, plain, released = layer()
+    assert own.share_memory() is own and own.weight.is_shared()
+    with torch.no_grad():
+        own.weight.mul_(2)
+    released.restore()
+    assert own.weight.is_shared() and torch.equal(own.weight, plain * 2)
+
+
+def test_a_state_dict_holds_copies():
+    own, plain, released = layer()
+    own.state_dict()["weight"].zero_()
+    assert torch.equal(own.weight, plain) and released.packed is not None

@@ -27,7 +27,8 @@ SETTINGS: list[dict[str, Any]] = [
 @torch.inference_mode()
 def test_products_are_the_same_but_for_rounding(settings, dtype, release):
     torch.manual_seed(0)
-    own = nn.Sequential(nn.Conv2d(24, 16, **settings).to(dtype))
+    with torch.inference_mode(False):  # a weight made in it stays as it is
+        own = nn.Sequential(nn.Conv2d(24, 16, **settings).to(dtype))
     weight = own[0].weight
     prepacked = Prepacked(own, (CONV,), release)
     assert isinstance(own[0].weight, PackedWeight) is release and prepacked.names == ["0"]
@@ -69,3 +70,16 @@ def test_an_image_without_a_batch_is_done_plainly():
     plain = own(given)
     Prepacked(own, (CONV,))
     assert torch.equal(own(given), plain)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_stray_call_leaves_the_weight_packed(settings: dict[str, Any]):
+    own: Any = nn.Sequential(nn.Conv2d(24, 16, **settings))
+    given = torch.randn(2, 24, 12, 9)
+    plain = own(given)
+    Prepacked(own, (CONV,), release=True)
+    found = own(given)
+    assert torch.allclose(found, plain, atol=1e-5) and found.requires_grad
+    with torch.no_grad():
+        assert torch.allclose(own(given[0]), plain[0], atol=1e-5)
+    assert own[0].weight.store.packed is not None

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from mindsd import TextToImage, accelerate
+from mindsd import TextToImage, accelerate, allocator
 from mindsd.allocator import counts
 from mindsd.attention import cpu_fused
 from mindsd.errors import RequestError
 from mindsd.packed_weight import PackedWeight
+from mindsd.pipelines import accelerate as acceleration
 from mindsd.pipelines.fingerprint import fingerprint
+from mindsd.pipelines.modules import is_accelerated
 from mindsd.pipelines.parameters import ImageParameters
 from tests.zoo.cases import CASES
 from tests.zoo.drawing import held, levels_apart, plain
@@ -91,3 +93,29 @@ def test_adapters_come_and_go(tmp_path: Path):
         assert packed(draw.model.pipe) > 20
         bare = draw("a red circle", seed=7, **ASKED).images[0]
     assert levels_apart(bare, plain(CASES["sd"].build(), THEIRS)) <= 1
+
+
+def kept_packed(pipe: Any) -> int:
+    found = [own for own in pipe.unet.parameters() if isinstance(own, PackedWeight)]
+    return sum(own.store.packed is not None for own in found)
+
+
+def test_who_asks_which_model_it_is_leaves_it_packed():
+    pipe = CASES["sd"].build()
+    known = fingerprint(pipe)
+    with accelerate(pipe, speed="lossless"):
+        before = kept_packed(pipe)
+        assert before and fingerprint(pipe) == known and kept_packed(pipe) == before
+
+
+@pytest.mark.parametrize("fails", ["keep_large", "follow_calls", "check"])
+def test_an_acceleration_that_fails_leaves_no_trace(fails: str, monkeypatch: pytest.MonkeyPatch):
+    def fail(*told: Any) -> None:
+        raise MemoryError
+
+    pipe = CASES["sd"].build()
+    monkeypatch.setattr(acceleration, fails, fail)
+    with pytest.raises(MemoryError):
+        accelerate(pipe, speed="lossless")
+    assert not packed(pipe) and not allocator._users and not is_accelerated(pipe)
+    assert not any("forward" in vars(own) for own in pipe.unet.modules())
