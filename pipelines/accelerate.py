@@ -15,6 +15,8 @@ from diffusers import DiffusionPipeline
 
 from mindsd.allocator import Kept, keep_large
 from mindsd.attention.cpu_fused import CpuFused, fuse_large
+from mindsd.attention.for_diffusers import Attached, attach
+from mindsd.attention.registry import default_registry
 from mindsd.batching.counts import Counts
 from mindsd.config import Acceleration, speed_named
 from mindsd.errors import RequestError
@@ -64,6 +66,7 @@ class Accelerated:
 
     Attributes:
         on_cpu: modules made fast on a CPU without doing less.
+        attached: our attention, where the modules are large, on a CPU, and it outdoes torch's.
     """
 
     def __init__(self, pipe: DiffusionPipeline, acceleration: Acceleration, layers: str = "auto"):
@@ -74,11 +77,13 @@ class Accelerated:
         self._denoisers: dict[str, Denoiser] = {}
         self.on_cpu: dict[str, CpuFused] = {}
         self._kept: Kept | None = None
+        self.attached: Attached | None = None
         try:
             if layers != "off":  # below all that looks at what blocks are given
                 self.on_cpu = fuse_large(modules(pipe.components))
                 self._kept = keep_large() if self.on_cpu else None
             self._put(find_denoisers(pipe.components))
+            self.attached = self._attach() if self.on_cpu else None
         except BaseException:
             self.remove()
             raise
@@ -93,8 +98,17 @@ class Accelerated:
             self._wraps.append(follow_advice(own, self._find))
         self._find()  # follows the scheduler from its next set_timesteps on
 
+    def _attach(self) -> Attached | None:
+        """Our attention, where it outdoes torch's."""
+        weight = next(next(iter(modules(self._pipe.components).values())).parameters())
+        if not default_registry().outdoes_torch(weight.device, weight.dtype):
+            return None
+        return attach(self._pipe)
+
     def remove(self) -> None:
         """Everything as it was; doing it twice does nothing."""
+        if self.attached is not None:
+            self.attached.remove()
         if self._kept is not None:
             self._kept.remove()
         for own in (*self._wraps, *self._denoisers.values(), *self.on_cpu.values()):

@@ -11,6 +11,7 @@ import torch
 from mindsd import TextToImage, accelerate, allocator
 from mindsd.allocator import counts
 from mindsd.attention import cpu_fused
+from mindsd.attention.registry import Registry
 from mindsd.errors import RequestError
 from mindsd.packed_weight import PackedWeight
 from mindsd.pipelines import accelerate as acceleration
@@ -80,6 +81,20 @@ def test_an_accelerated_pipeline_draws_the_same_image(name: str):
         found = plain(pipe, asked)
     assert float((found - wanted).abs().max()) <= 1 / 255
     assert torch.equal(plain(pipe, asked), wanted)
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_our_attention_answers_where_it_outdoes_torchs(
+    better: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Registry, "outdoes_torch", lambda *told: better)
+    pipe = CASES["sd"].build()
+    wanted = plain(pipe, THEIRS)
+    with accelerate(pipe, speed="lossless") as own:
+        found = plain(pipe, THEIRS)
+        assert (own.attached is not None and own.attached.calls > 0) == better
+    assert float((found - wanted).abs().max()) <= 1 / 255
+    assert torch.equal(plain(pipe, THEIRS), wanted)
 
 
 def test_adapters_come_and_go(tmp_path: Path):
