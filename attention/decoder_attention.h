@@ -268,6 +268,21 @@ ALWAYS void chunk(
     gather(sums, scores, pages, kind, at, count, group, dim);
 }
 
+/* Keys and values of a segment's tokens [from, until), of one head, into its pages. */
+static void write_tokens(const Heads *heads, const Step *step, const Pages *pages, int64_t segment,
+                         int64_t head, int64_t from, int64_t until, const float *qkv, int64_t width) {
+    const int64_t dim = heads->dim, start = step->start[segment], past = step->past[segment];
+    const float *keys = qkv + heads->heads * dim, *values = keys + heads->key_heads * dim;
+    float own[MOST_DIM] __attribute__((aligned(64)));
+    for (int64_t t = from; t < until; t++) {
+        const int64_t row = (start + t) * width + head * dim;
+        const int64_t at = place(pages, step, segment, head, past + t);
+        prepare(own, keys + row, heads, step, start + t, heads->key_norm, heads->key_epsilon, 1);
+        write_token(pages->keys, pages->key_scales, pages, at, own, dim);
+        write_token(pages->values, pages->value_scales, pages, at, values + row, dim);
+    }
+}
+
 /* Some heads of a group, for all rows of a segment: `from` to `until` of the queries of one key
    head. Keys and values of this step are written first; where a group is divided between threads
    both write the same.
@@ -278,15 +293,7 @@ static void attend(const Heads *heads, const Step *step, const Pages *pages, int
                    int64_t stride, int given) {
     const int64_t dim = heads->dim, group = heads->heads / heads->key_heads;
     const int64_t start = step->start[segment], past = step->past[segment];
-    const float *keys = qkv + heads->heads * dim, *values = keys + heads->key_heads * dim;
-    float own[MOST_DIM] __attribute__((aligned(64)));
-    for (int64_t t = 0; t < step->length[segment]; t++) {
-        const int64_t row = (start + t) * width + head * dim;
-        const int64_t at = place(pages, step, segment, head, past + t);
-        prepare(own, keys + row, heads, step, start + t, heads->key_norm, heads->key_epsilon, 1);
-        write_token(pages->keys, pages->key_scales, pages, at, own, dim);
-        write_token(pages->values, pages->value_scales, pages, at, values + row, dim);
-    }
+    write_tokens(heads, step, pages, segment, head, 0, step->length[segment], qkv, width);
     const int count = until - from;
     Queries query;
     float sums[MOST_GROUP][MOST_DIM] __attribute__((aligned(64)));
@@ -325,43 +332,6 @@ static void attend(const Heads *heads, const Step *step, const Pages *pages, int
             for (int64_t i = 0; i < dim; i += LANES)
                 store_some(out, to + i, given, _mm512_mul_ps(_mm512_loadu_ps(sums[g] + i), share),
                            LANES);
-        }
-    }
-}
-
-/* What a head of a segment reads and writes first. */
-static void fetch_first(const Heads *heads, const Step *step, const Pages *pages, int64_t segment,
-                        int64_t head) {
-    const int64_t past = step->past[segment], seen = past + 1 - step->window;
-    const int64_t key = step->window && seen > 0 ? seen : 0;
-    fetch(pages, place(pages, step, segment, head, key), FIRST, heads->dim);
-    fetch(pages, place(pages, step, segment, head, past), 1, heads->dim);
-}
-
-/* A thread's share: heads of segments, by how many keys they see. */
-static void attend_share(const Heads *heads, const Step *step, const Pages *pages,
-                         const float *qkv, int64_t width, void *out, int64_t stride, int given,
-                         int me, int threads) {
-    const int group = (int)(heads->heads / heads->key_heads);
-    int64_t whole = 0, done = 0;
-    for (int64_t s = 0; s < step->segments; s++)
-        whole += heads->heads * step->length[s] * (step->past[s] + step->length[s] + KEYS);
-    for (int64_t s = 0; s < step->segments; s++) {
-        const int64_t cost = step->length[s] * (step->past[s] + step->length[s] + KEYS);
-        for (int64_t head = 0; head < heads->key_heads; head++) {
-            if ((2 * done + cost) * threads / (2 * whole) == me) {
-                const int64_t next = head + 1 < heads->key_heads ? s : s + 1;
-                if (next < step->segments)
-                    fetch_first(heads, step, pages, next, next == s ? head + 1 : 0);
-            }
-            int from = -1, until = -1;
-            for (int g = 0; g < group; g++, done += cost) {
-                if ((2 * done + cost) * threads / (2 * whole) != me) continue;
-                if (from < 0) from = g;
-                until = g + 1;
-            }
-            if (from >= 0)
-                attend(heads, step, pages, s, head, from, until, qkv, width, out, stride, given);
         }
     }
 }

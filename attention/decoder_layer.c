@@ -13,8 +13,8 @@
 #include <unistd.h>
 #endif
 
-#include "decoder_attention.h"
 #include "decoder_product.h"
+#include "decoder_share.h"
 
 typedef struct {
     Product qkv, out, gates, down; /* gates: panels of gate and up by turns */
@@ -179,6 +179,8 @@ static void run_layer(const Layer *layer, const Step *step, const Pages *pages, 
               layer->qkv.inputs, kind);
     project(&layer->qkv, room.own, tokens, room.qkv, room.results, me, crew);
     meet(place, crew);
+    if (write_share(&layer->heads, step, pages, room.qkv, layer->qkv.outputs, kind, me, crew))
+        meet(place, crew);
     attend_share(&layer->heads, step, pages, room.qkv, layer->qkv.outputs, room.attended,
                  layer->out.inputs, kind, me, crew);
     meet(place, crew);

@@ -21,7 +21,6 @@ from mindsd.errors import RequestError
 from .contract import Call
 from .registry import Registry
 
-
 DIVISIONS = (Tensor.div, Tensor.__truediv__)
 
 

@@ -64,7 +64,7 @@ MODELS: list[tuple[type, type, dict[str, Any]]] = [
     (SmolLM3Config, SmolLM3ForCausalLM, {"no_rope_layers": [1, 0]}),
 ]
 DTYPES = [torch.float32, torch.bfloat16]
-NEAR = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
+NEAR = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
 EVERYTHING = {"model.layers.0": "C", "model.layers.1": "C", "the head": "C"}
 
 
