@@ -25,8 +25,12 @@ from .npu_offer import TOLERANCES, Offer
 from .paged_call import Sight
 
 SIZE = 4  # tokens of a block
-TABLES = ([5, 1, 3], [0, 4, 2])
-STEPS = (((5, 0), (4, 0)), ((1, 5), (2, 4)))  # (length, past) of both texts
+TABLES = ([5, 1, 3, 8, 6, 7], [0, 4, 2])
+BLOCKS = 9
+STEPS = (
+    ((20, 0), (4, 0)),
+    ((1, 20), (2, 4)),
+)  # (length, past) of both; 20 is long enough for tiles
 WINDOWS = (None, 3)
 SHARE = 0.25  # of what a layer adds: the hidden state's size
 MORE = 1.5  # times the layer's own distance from float32
@@ -83,8 +87,8 @@ def _added(
     """[1, T, width] in float32 for each step: what a forward adds to its hidden state."""
     generator = torch.Generator().manual_seed(0)
     weight = parts.attention.q_proj.weight
-    lanes = [Lane(BlockPool(6, SIZE), window)]
-    pages = PageStore([6], SIZE, [0] * (parts.index + 1), "auto")
+    lanes = [Lane(BlockPool(BLOCKS, SIZE), window)]
+    pages = PageStore([BLOCKS], SIZE, [0] * (parts.index + 1), "auto")
     found = []
     for texts in STEPS:
         step = Step(_segments(texts), pages, lanes, weight.device)
