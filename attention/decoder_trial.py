@@ -30,7 +30,7 @@ BLOCKS = 9
 STEPS = (
     ((20, 0), (4, 0)),
     ((1, 20), (2, 4)),
-)  # (length, past) of both; 20 is long enough for tiles
+)  # (length, past); 20 is for tiles
 WINDOWS = (None, 3)
 SHARE = 0.25  # of what a layer adds: the hidden state's size
 MORE = 1.5  # times the layer's own distance from float32
