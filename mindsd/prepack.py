@@ -2,7 +2,7 @@
 
 A plain `nn.Linear` keeps its weight as a matrix; for every product the library copies pieces of it
 into an order of its own, or reads it in a slow one. Laid out once, the same products took, on two
-cores of an AMD EPYC with AVX512 (1536 x 576, plain against prepacked, us; benchmarks/kernels.py):
+cores of an AMD EPYC with AVX512 (1536 x 576, plain against prepacked, us; benchmarks/pieces.py):
 
     rows       1         4          16         512
     float32    50 / 40   148 / 41   215 / 77   4118 / 1755

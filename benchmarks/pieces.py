@@ -1,6 +1,6 @@
 """Pieces of the language path by themselves: products laid out anew, and attention over pages.
 
-    python benchmarks/kernels.py --rounds 5 --threads 2
+    python benchmarks/pieces.py --rounds 5 --threads 2
 
 Ways take turns (A B A B); numbers are medians over the rounds.
 """
