@@ -27,7 +27,7 @@ from tests.docs.page import Block, Page
 from tests.docs.terminal import Terminal, clean_environment, python
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ("getting-started", "page", "api", "batch", "tuning", "configuration", "security")
+GUIDES = ("getting-started", "page", "api", "batch", "tuning", "configuration", "security", "cpu")
 PAGES = {name: Page(ROOT / "docs" / f"{name}.md") for name in GUIDES}
 ALL = [Page(path) for path in sorted((ROOT / "docs").glob("*.md"))]
 ELLIPSIS = "..."
