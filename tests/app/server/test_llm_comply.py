@@ -27,8 +27,10 @@ def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
     controls = {chr(256 + byte) for byte in range(32)} - spaces
     vocabulary = case.processor.tokenizer.get_vocab().items()
     ends = sorted(id for written, id in vocabulary if written in controls)
-    case.model.generation_config.eos_token_id = ends
+    settings = case.model.generation_config
+    before, settings.eos_token_id = settings.eos_token_id, ends
     case.model.save_pretrained(folder)
+    settings.eos_token_id = before  # other tests share the model
     case.processor.save_pretrained(folder)
     return folder
 
