@@ -55,7 +55,8 @@ def likeliest(model: Any, text: list[int], said: list[int]) -> bool:
     with torch.inference_mode():
         logits = model(torch.tensor([text + said])).logits[0, len(text) - 1 : -1]
     lead = logits.amax(-1) - logits.gather(1, torch.tensor(said)[:, None])[:, 0]
-    return bool(lead.max() <= 0.03 * logits.abs().max())
+    # .030 was seen where the processor adds in half precision; wrong ones are off by tenths
+    return bool(lead.max() <= 0.05 * logits.abs().max())
 
 
 @pytest.mark.parametrize("name", ["sd", "sd3", "flux"])
