@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mindsd.native import Source, address, load, threads, why_not
+from mindsd import native
+from mindsd.native import Source, address, load, threads
 
 SOURCE = Source(Path(__file__).with_name("cpu_fused.c"), flags=("-march=native",))
 ACTIVATIONS = {"none": 0, "silu": 1, "gelu": 2, "gelu_tanh": 3}
@@ -31,10 +32,7 @@ PLAIN = {
 
 def why_absent() -> str | None:
     """Why there are no such kernels here, or None; the first call that finds none builds them."""
-    if reason := why_not(SOURCE):
-        return reason
-    found = load(SOURCE)
-    return found if isinstance(found, str) else None
+    return native.why_absent(SOURCE)
 
 
 def takes(x: Tensor) -> bool:

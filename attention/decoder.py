@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mindsd.prepack import state
+
 from .decoder_layer import Crew, NativeLayer
-from .decoder_own import is_own, state
+from .decoder_own import is_own
 from .decoder_parts import Parts, find_parts, layers_of
 from .decoder_product import KINDS, ROWS, Linear, library, rounded
 from .decoder_shelf import Shelf

@@ -23,12 +23,13 @@ from torch import Tensor
 from mindsd import native
 from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.step import Step, present_step
+from mindsd.prepack import state
 
 from .decoder_chain import Chain
 from .decoder_fields import LayerFields, float_norm, layer_fields, packed_parts
-from .decoder_own import is_own, state
+from .decoder_own import is_own
 from .decoder_parts import Parts, norm_of
-from .decoder_shelf import LINE, Shelf
+from .decoder_shelf import LINE, Shelf, aligned
 from .decoder_step import page_fields, tell
 from .for_transformers import Rule
 
@@ -163,7 +164,7 @@ class Crew:
         index = layer.parts.index
         lane, window = step.pages.lane_of[index], mask.sight.window
         key = (self, lane, window, id(turn[0]))  # kept alive by what is told
-        room = -(-self._room.data_ptr() // LINE) * LINE
+        room = aligned(self._room)
         told = step.plan(key, lambda: tell(step, lane, window, turn, self._threads, room))
         call = step.next_call(index)
         if layer.place is None or call:  # on trial, or asked again in one forward

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from mindsd.wrap import wraps_round
 
@@ -19,8 +19,3 @@ def is_own(module: nn.Module) -> bool:
         return False
     live = [one.function for one in wraps if not one.removed]
     return all(own.__module__ in (PREPACKED, ADAPTERS) for own in live)
-
-
-def state(weight: Tensor) -> tuple[int, int | None]:
-    """Where a tensor lies and how often it was changed; inference mode keeps no count."""
-    return weight.data_ptr(), None if weight.is_inference() else weight._version

@@ -20,7 +20,7 @@ from torch import Tensor
 from mindsd import native
 from mindsd.device import cpu_facts
 
-from .decoder_shelf import BYTE, LINE, Shelf
+from .decoder_shelf import BYTE, LINE, Shelf, aligned
 
 PANEL, LANES = 32, 16
 LEVELS = 127  # int8 is used symmetrically
@@ -223,10 +223,5 @@ class Linear:
             ctypes.c_void_p(out.data_ptr()),
             ctypes.c_int64(self.outputs),
             threads,
-            ctypes.c_void_p(_aligned(room)),
+            ctypes.c_void_p(aligned(room)),
         )
-
-
-def _aligned(room: Tensor) -> int:
-    """The first address in it that is a multiple of a cache line."""
-    return -(-room.data_ptr() // LINE) * LINE

@@ -26,3 +26,8 @@ class Shelf:
         copy = self._piece[self._used : self._used + own.nbytes].view(own.dtype).view(own.shape)
         self._used += -(-own.nbytes // LINE) * LINE
         return copy.copy_(own)
+
+
+def aligned(room: Tensor) -> int:
+    """The first address in it that is a multiple of a cache line."""
+    return -(-room.data_ptr() // LINE) * LINE

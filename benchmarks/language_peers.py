@@ -29,6 +29,7 @@ from peers.language.tables import ratios, speeds
 from peers.language.turns import Results, ask, run
 from peers.language.ways import NAMES, WAYS, Way
 from peers.language.weights import NoWeights, Weights, weights
+from peers.options import positive, some_of, writable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -134,33 +135,15 @@ def save(results: Results, job: Job, ready: Weights, file: Path) -> None:
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", type=names, default=NAMES, help=f"some of {','.join(NAMES)}")
+    parser.add_argument(
+        "--only", type=some_of(NAMES), default=NAMES, help=f"some of {','.join(NAMES)}"
+    )
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--short", action="store_true", help="few tokens: to try the command")
     parser.add_argument("--json", type=writable, help="file for all numbers")
     parser.add_argument("--markdown", type=writable, help="file for the tables")
     return parser.parse_args()
-
-
-def names(text: str) -> tuple[str, ...]:
-    wished = tuple(text.split(","))
-    if strange := [name for name in wished if name not in NAMES]:
-        raise argparse.ArgumentTypeError(f"{strange[0]!r} is none of {', '.join(NAMES)}")
-    return wished
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
-    return int(text)
-
-
-def writable(text: str) -> Path:
-    path = Path(text)
-    if not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.absolute().parent}")
-    return path
 
 
 if __name__ == "__main__":

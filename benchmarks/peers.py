@@ -25,6 +25,7 @@ from pathlib import Path
 from peers.cases import PLAIN, Case, cases
 from peers.environments import NoEnvironment
 from peers.job import Job, Measured
+from peers.options import positive, some_of, writable
 from peers.tables import Results, kept, timed
 from peers.turns import Failed, ask, run
 from rich.console import Console
@@ -76,7 +77,9 @@ def measured(case: Case, rounds: int, console: Console) -> Results:
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", type=names, default=CASES, help=f"some of {','.join(CASES)}")
+    parser.add_argument(
+        "--only", type=some_of(CASES), default=CASES, help=f"some of {','.join(CASES)}"
+    )
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--steps", type=positive, help="instead of each case's own")
     parser.add_argument("--size", type=side, help="side in pixels, instead of each case's own")
@@ -88,30 +91,10 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def names(text: str) -> tuple[str, ...]:
-    wished = tuple(text.split(","))
-    if strange := [name for name in wished if name not in CASES]:
-        raise argparse.ArgumentTypeError(f"{strange[0]!r} is none of {', '.join(CASES)}")
-    return wished
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
-    return int(text)
-
-
 def side(text: str) -> int:
     if positive(text) % 64:
         raise argparse.ArgumentTypeError(f"{text} is no multiple of 64")
     return int(text)
-
-
-def writable(text: str) -> Path:
-    path = Path(text)
-    if not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.absolute().parent}")
-    return path
 
 
 def progress(console: Console) -> Progress:

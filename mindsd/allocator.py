@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from mindsd.native import Source, load, why_not
+from mindsd import native
+from mindsd.native import Source, load
 
 MOST = 2**30  # bytes kept: the tensors that a decoding of 1024 x 1024 frees between two layers
 _TORCH = Path(torch.__file__).parent
@@ -81,10 +82,7 @@ def keep_large(most: int = MOST) -> Kept:
 
 def why_absent() -> str | None:
     """Why nothing can be kept here, or None."""
-    if reason := why_not(SOURCE):
-        return reason
-    found = load(SOURCE)
-    return found if isinstance(found, str) else None
+    return native.why_absent(SOURCE)
 
 
 def counts() -> tuple[int, int, int]:

@@ -72,6 +72,14 @@ def why_not(source: Source) -> str | None:
     return None
 
 
+def why_absent(source: Source) -> str | None:
+    """Why there is no library of a C file, or None; the first call that finds none builds it."""
+    if reason := why_not(source):
+        return reason
+    found = load(source)
+    return found if isinstance(found, str) else None
+
+
 def address(tensor: Tensor | None) -> int | None:
     """Where a tensor's first element lies, for a pointer argument; None is a null pointer."""
     return None if tensor is None else tensor.data_ptr()

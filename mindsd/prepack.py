@@ -172,7 +172,7 @@ class _Layer:
         self._module, self._kind, self._weight = module, kind, module.weight
         with torch.inference_mode(False), torch.no_grad():  # what is made now outlives that mode
             packed = kind.pack(module)
-            self._state = _state(module.weight)
+            self._state = state(module.weight)
             self._released = Released(module, packed) if release else None
         self._packed = None if release else packed
 
@@ -208,7 +208,7 @@ class _Layer:
         if self._released is not None:
             return self._released.packed
         weight = self._module.weight
-        same = weight is self._weight and _state(weight) == self._state
+        same = weight is self._weight and state(weight) == self._state
         return self._packed if same else None
 
 
@@ -227,7 +227,7 @@ def _plain(module: nn.Linear, input: Tensor, weight: Tensor) -> Tensor:
     return F.linear(input, weight, module.bias)
 
 
-def _state(weight: Tensor) -> tuple[int, int | None]:
+def state(weight: Tensor) -> tuple[int, int | None]:
     """Where a tensor lies and how often it was changed; inference mode keeps no count."""
     return weight.data_ptr(), None if weight.is_inference() else weight._version
 
