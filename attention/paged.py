@@ -27,8 +27,9 @@ SHORT = 16  # tokens of a segment that still joins a batch
 def attend(call: PagedCall, registry: Registry) -> Tensor:
     """[T, H, Dv] in the query's dtype."""
     segments = call.step.segments
-    # Plain pages are nobody's but ours, and a single token is all overhead: no question is asked.
-    backend = None if type(call.keys) is Pages else registry.choose_paged(call)
+    # A single token is all overhead: where no backend is at home, no question is asked.
+    at_home = call.query.device.type in registry.paged_devices
+    backend = registry.choose_paged(call) if at_home else None
     if backend is not None and (texts := [own for own in segments if not own.whole]):
         out = backend.run(call, texts)
         return _fill(out, call, [own for own in segments if own.whole], registry)

@@ -69,10 +69,18 @@ class PagedCall:
 
 
 class PagedBackend(Protocol):
-    """One way to attend over pages."""
+    """One way to attend over pages.
+
+    Attributes:
+        name: for people.
+        devices: kinds of devices where it may take a call.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def devices(self) -> tuple[str, ...]: ...
 
     def refuses(self, call: PagedCall) -> str | None:
         """Why this call cannot be computed exactly, or None. Cheap: asked in every layer."""

@@ -19,6 +19,7 @@ from .npu import Npu
 from .npu_paged import NpuPaged
 from .paged_call import PagedBackend, PagedCall
 from .paged_selftest import self_test_pages
+from .paged_triton import TritonPaged
 from .sdpa import Sdpa
 from .selftest import self_test
 from .xformers import XFormers
@@ -38,7 +39,8 @@ class Registry:
     ):
         fastest_first = (Npu(), Amx(), XFormers(), Sdpa(), Reference())
         self.backends = fastest_first if backends is None else tuple(backends)
-        self.paged = (NpuPaged(),) if paged is None else tuple(paged)
+        self.paged = (NpuPaged(), TritonPaged()) if paged is None else tuple(paged)
+        self.paged_devices = frozenset(kind for own in self.paged for kind in own.devices)
         self._verdicts: dict[Hashable, str | None] = {}
         self._lock = Lock()
 

@@ -13,6 +13,7 @@ import torch
 from mindsd.aside import aside
 from mindsd.attention.layers import EIGHT_BITS, LANGUAGE_LAYERS, check_layers
 from mindsd.batching.placeholders import Placeholders
+from mindsd.batching.replay import Recorder
 from mindsd.batching.runner import Proposer, TokenRunner
 from mindsd.batching.tokens import Budget
 from mindsd.device import DTYPES, Device, fast_dtype, find_device
@@ -39,6 +40,7 @@ from mindsd.weights.processor import load_processor
 from mindsd.wrap import Wrap
 
 SMALL = 32 * 2**20  # bytes on disk: 135 million weights already gain by bfloat16
+TOKENS = {"cpu": 256, "cuda": 2048, "npu": 256}  # of a forward; a GPU computes more in one go
 SPARE = 2  # times the weights must be free before they are laid out a second time
 
 
@@ -52,7 +54,7 @@ class LanguageModel:
         tokenizer: transformers' tokenizer.
         device: where it is.
         cache: the KV cache it wishes.
-        budget: of one forward.
+        budget: of one forward; None for what the device takes on best.
         proposer: guesses ahead (speculative/); None for no speculation.
         drafting: the smaller model that guesses ahead in place of a proposer.
         vision: its eyes; None for a model of text alone.
@@ -60,6 +62,7 @@ class LanguageModel:
         why_plain: the reason for that.
         layers: what runs beside attention, as attention/layers.py says it.
         generation_config: "auto" (it says how its tokens are drawn) or "mindsd" (it does not).
+        recorder: of steps of few tokens; None is the device's own.
         sampling: fields of `Sampling` as it says them, for requests that do not.
         shared: its users and their engine.
     """
@@ -69,7 +72,7 @@ class LanguageModel:
     tokenizer: Any
     device: Device
     cache: CacheOptions = CacheOptions()
-    budget: Budget = Budget()
+    budget: Budget | None = None
     proposer: Proposer | None = None
     drafting: Drafting | None = None
     vision: Vision | None = None
@@ -77,6 +80,7 @@ class LanguageModel:
     why_plain: str | None = None
     layers: str = "auto"
     generation_config: str = "auto"
+    recorder: Recorder | None = None
     sampling: Mapping[str, Any] = field(init=False)
     shared: SharedEngine = field(init=False)
     _runner: TokenRunner | None = None
@@ -159,7 +163,8 @@ class LanguageModel:
         self.why_plain = None
         try:
             roomy = self.device.free() > SPARE * weight_bytes(self.model)
-            how = {"prepack": roomy, "vision": self.vision, "layers": self.layers}
+            how: dict[str, Any] = {"prepack": roomy, "vision": self.vision, "layers": self.layers}
+            how["recorder"] = self.recorder
             self.packed = aside(lambda: PackedModel(self.model, **how))
         except ModelError as reason:
             self.why_plain = str(reason)
@@ -193,15 +198,9 @@ class LanguageModel:
         pages = PageStore(
             [lane.pool.total for lane in lanes], self.cache.block, lane_of, self.cache.dtype
         )
-        return TokenRunner(
-            packed.forward,
-            draw,
-            pages,
-            lanes,
-            budget=self.budget,
-            proposer=self.proposer,
-            **packed.runs,
-        )
+        budget = self.budget or Budget(TOKENS[self.device.kind])
+        how = {"budget": budget, "proposer": self.proposer} | packed.runs
+        return TokenRunner(packed.new_forward(), draw, pages, lanes, **how)
 
 
 def load_language(

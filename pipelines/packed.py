@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,8 @@ from mindsd.attention.for_transformers import AttachedLanguage, attach_language
 from mindsd.attention.int8_weights import Rounded
 from mindsd.attention.npu_fused import Fused, fuse
 from mindsd.attention.npu_w8a8 import quantize
+from mindsd.batching.replay import Recorder, Replay
+from mindsd.cuda_graph import CudaRecorder
 from mindsd.device import cpu_memory, is_out_of_memory
 from mindsd.errors import MindsdError, ModelError
 from mindsd.kvcache.blocks import BlockPool
@@ -20,6 +23,7 @@ from mindsd.kvcache.table import Lane
 from mindsd.kvcache.view import PagedCache, windows
 from mindsd.patches import Patches
 from mindsd.pipelines.proof import TOLERANCES, Sample, prove, texts_alone
+from mindsd.pipelines.reach import reach
 from mindsd.pipelines.vision import Vision
 from mindsd.pipelines.vision_proof import pictures_alone, seen
 from mindsd.prepack import Prepacked, weight_bytes
@@ -40,6 +44,7 @@ class PackedModel:
         vision: its eyes; None for a model of text alone, or to use it so.
         layers: what runs beside attention, as attention/layers.py says it; "w8a8" and "int8" are
             for the decoder, its eyes stay as they are.
+        recorder: of steps of few tokens; None is the device's own: CUDA graphs, or none.
 
     Attributes:
         windows: of each layer; None where it sees all.
@@ -49,6 +54,7 @@ class PackedModel:
         token_bytes: what a token takes in the cache, by the cache's dtype.
         native: what runs in C where a step has few tokens, and what does not and why; None where
             nothing was tried.
+        why_unrecorded: the reason that no step is recorded; None where they are.
 
     Raises:
         ModelError: it cannot run so; the message says why. The model is as it was.
@@ -62,6 +68,7 @@ class PackedModel:
         prepack: bool = False,
         vision: Vision | None = None,
         layers: str = "auto",
+        recorder: Recorder | None = None,
     ):
         accepted = inspect.signature(model.forward).parameters
         missing = [name for name in NEEDED if name not in accepted]
@@ -69,7 +76,7 @@ class PackedModel:
             raise ModelError(f"{type(model).__name__} takes no {' and no '.join(missing)}")
         self.model, self.vision = model, vision
         self.windows = windows(model.config)
-        self.reach = _reach(model.config)
+        self.reach = reach(model.config)
         self.see_each_other = False
         self.device = next(model.parameters()).device
         self._calls: int | None = None  # attention calls of a forward, once they were counted
@@ -82,6 +89,8 @@ class PackedModel:
         self._quantized: Fused | None = None
         self._rounded: Rounded | None = None
         self.native: Fused | None = None
+        self._recorder: Recorder | None = None
+        self.why_unrecorded: str | None = "nothing is recorded on this device"
         texts, pictures = self._alone(layers)
         try:
             self._patches = None if vision is None else Patches(model)
@@ -90,6 +99,7 @@ class PackedModel:
             self._attached = attach_language(model)
             self.token_bytes = self._proven(texts, pictures)
             self._go_native(texts, pictures, layers, prepack)
+            self._go_recorded(texts, pictures, layers, recorder)
         except BaseException as error:
             self.close()
             raise _explained(type(model).__name__, error) from error
@@ -97,12 +107,20 @@ class PackedModel:
     @property
     def runs(self) -> dict[str, Any]:
         """What a `TokenRunner` of it must know beside its forward."""
+        # What is recorded was attended to by kernels that never read what nobody sees.
+        alone = {"device": self.device, "clears": self._recorder is None or self.vision is not None}
         if self.vision is None:
-            return {"device": self.device}
+            return alone
         said = self.model.get_output_embeddings().weight.shape[0]  # tokens that it can say
         token = self.vision.token_id if self.vision.token_id < said else None
         axes = 4 if self.vision.counts_axes else 1
-        return {"device": self.device, "axes": axes, "image_token": token}
+        return alone | {"axes": axes, "image_token": token}
+
+    def new_forward(self) -> Callable[..., Tensor]:
+        """The forward of one runner: `forward`, recorded where that can be."""
+        if self._recorder is None:
+            return self.forward
+        return Replay(self.forward, self._recorder, self.model.parameters)
 
     def forward(
         self, ids: Tensor, positions: Tensor, index: Tensor, features: tuple[Tensor, ...] = ()
@@ -141,20 +159,10 @@ class PackedModel:
 
     def close(self) -> None:
         """The model as it was."""
-        if self.native is not None:
-            self.native.remove()
-        if self._attached is not None:
-            self._attached.remove()
-        if self._fused is not None:
-            self._fused.remove()
-        if self._quantized is not None:
-            self._quantized.remove()
-        if self._prepacked is not None:
-            self._prepacked.remove()
-        if self._patches is not None:
-            self._patches.remove()
-        if self._rounded is not None:
-            self._rounded.remove()
+        parts = self.native, self._attached, self._fused, self._quantized, self._prepacked
+        for own in (*parts, self._patches, self._rounded):
+            if own is not None:
+                own.remove()
 
     def _go_native(
         self, texts: list[Sample], pictures: Sample | None, layers: str, prepack: bool
@@ -183,6 +191,20 @@ class PackedModel:
             self.native.served.clear()
             self.native.left["all"] = f"{type(error).__name__}: {error}".split("\n")[0]
 
+    def _go_recorded(
+        self, texts: list[Sample], pictures: Sample | None, layers: str, recorder: Recorder | None
+    ) -> None:
+        """Record steps of few tokens, once what runs again gives what the model gives alone."""
+        if layers == "off" or (recorder is None and self.device.type != "cuda"):
+            return
+        self._recorder = recorder or CudaRecorder()
+        try:
+            self._proven(texts, pictures)
+            self.why_unrecorded = None
+        except Exception as error:  # whatever it is: unasked, it may not cost a model its packing
+            self._recorder = None
+            self.why_unrecorded = f"{type(error).__name__}: {error}".split("\n")[0]
+
     def _alone(self, layers: str) -> tuple[list[Sample], Sample | None]:
         """What it gives alone, in 8 bits where they are wished: packing must not change that."""
         if layers == "w8a8":
@@ -210,7 +232,7 @@ class PackedModel:
         name, tolerance = type(self.model).__name__, TOLERANCES.get(self.model.dtype, 1e-1)
         if self._quantized is not None or self._rounded is not None:
             tolerance = max(tolerance, EIGHT_BITS)
-        return prove(name, samples, self.forward, self.lanes, self.runs, tolerance)
+        return prove(name, samples, self.new_forward(), self.lanes, self.runs, tolerance)
 
 
 def _explained(name: str, error: BaseException) -> BaseException:
@@ -221,19 +243,3 @@ def _explained(name: str, error: BaseException) -> BaseException:
         return error
     reason = f"{type(error).__name__}: {error}".split("\n")[0]
     return ModelError(f"{name} does not run packed ({reason})")
-
-
-def _reach(config: Any) -> int | None:
-    """Two things look at the longest text of a forward: LongRoPE, which turns all positions another
-    way beyond the length that the model was first trained at, and Llama 4's attention temperature,
-    which counts positions from there."""
-    text = config.get_text_config(decoder=True)
-    if getattr(text, "attn_temperature_tuning", False):
-        raise ModelError("its attention temperature counts positions from the longest text")
-    rope = getattr(text, "rope_parameters", None) or {}
-    parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
-    if not any(part.get("rope_type") == "longrope" for part in parts):
-        return None
-    known = [part.get("original_max_position_embeddings") for part in parts]
-    known.append(getattr(text, "original_max_position_embeddings", None))
-    return min((own for own in known if own), default=None)

@@ -71,7 +71,7 @@ class TextGeneration:
             RequestError: the device, dtype or layers cannot be had.
         """
         options: dict[str, Any] = {"layers": layers, "generation_config": generation_config}
-        options |= {"cache": cache, "budget": budget or Budget()}
+        options |= {"cache": cache, "budget": budget}
         if isinstance(model, str | Path):
             loaded = load_language(model, device, dtype, **options)
         else:

@@ -82,6 +82,7 @@ class TokenRunner:
         axes: of positions; with 4 they are [4, 1, T]: of the text, and in time, height and width.
         image_token: the id that stands for images; nobody can say it, for there would be nothing
             to be seen in its place. None for a model of text alone.
+        clears: blocks are cleared before they are begun, for attention reads what it masks.
     """
 
     forward: Callable[..., Tensor]
@@ -93,6 +94,7 @@ class TokenRunner:
     proposer: Proposer | None = None
     axes: int = 1
     image_token: int | None = None
+    clears: bool = True
     counts: TokenCounts = field(default_factory=TokenCounts)
     _cap: Cap = field(default_factory=Cap)
 
@@ -171,7 +173,8 @@ class TokenRunner:
 
     def _run(self, chunks: Many[Chunk]) -> Tensor:
         """The logits of all that draw, [R, V], behind each other."""
-        self._clear(chunks)
+        if self.clears:
+            self._clear(chunks)
         packed = pack(chunks, self.device, self.axes)
         step = Step(packed.segments, self.pages, self.lanes, self.device)
         seen = {"features": packed.features} if packed.features else {}

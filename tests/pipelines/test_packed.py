@@ -110,7 +110,8 @@ def test_layers_that_see_the_same_share_a_lane_and_those_that_see_all_come_first
 def test_what_a_token_takes_and_a_runner_must_know(opened):
     own = opened(decoder("llama"))  # 2 layers of 2 heads of 8, keys and values
     assert own.token_bytes == {"auto": 2 * 2 * 2 * 8 * 4, "int8": 2 * 2 * 2 * (8 + 4)}
-    assert own.runs == {"device": torch.device("cpu")} and not own.see_each_other
+    assert own.runs == {"device": torch.device("cpu"), "clears": True}
+    assert not own.see_each_other
     narrow = opened(decoder("llama").bfloat16())
     assert narrow.token_bytes["auto"] == 2 * 2 * 2 * 8 * 2
 
