@@ -1,8 +1,8 @@
-"""What stands beside attention in a model, in the fused operators of Ascend NPUs.
+"""What stands beside attention in a model, in the fused operators of Ascend NPUs or GPUs.
 
 Norms, gated activations and rotary embeddings. A module is chosen by what it is, and trusted once
-both ways gave the same numbers, here. Written from the documentation of op-plugin, and not yet run
-on an NPU.
+both ways gave the same numbers, here. What is an NPU's was written from the documentation of
+op-plugin, and not yet run on one; what is a GPU's is ours (fused_operators.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import nn
 from mindsd.device import NPU_CHIPS, npu_chip
 from mindsd.wrap import Wrap, wrap
 
+from .fused_operators import CUDA, why_absent
 from .npu_gates import geglu, swiglu
 from .npu_norms import layer, norm
 from .npu_offer import Offer
@@ -63,18 +64,21 @@ class Fused:
 
 
 def fuse(model: nn.Module, devices: Sequence[str] = ("npu",)) -> Fused:
-    """Let fused operators answer for the modules of a model that lie on an NPU.
+    """Let fused operators answer for the modules of a model that lie on such a device.
 
     Elsewhere nothing is touched, so a caller need not ask where a model is.
 
     Args:
         model: of transformers or diffusers, in inference.
-        devices: kinds of devices that count as one.
+        devices: kinds of devices; all but a GPU count as an NPU.
     """
     fused, device = Fused(), next((own.device for own in model.parameters()), None)
     if device is None or device.type not in devices:
         return fused
-    large = npu_chip(device.index or 0) in NPU_CHIPS
+    if (reason := why_absent(device.type)) is not None:
+        fused.left["all"] = reason
+        return fused
+    large = device.type in CUDA or npu_chip(device.index or 0) in NPU_CHIPS
     for kind in _kinds(model, large):
         for name, module in model.named_modules():
             if name not in fused.served and (offer := kind(module)) is not None:

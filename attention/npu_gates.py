@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .npu_offer import TOLERANCES, Offer, changed, fits, side_by_side
+from . import fused_operators
+from .npu_offer import TOLERANCES, Offer, changed, fits, named, side_by_side
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
@@ -39,11 +40,13 @@ def swiglu(module: Any) -> Offer | None:
         if args or kwargs or not untouched or not fits(x, gate.weight):
             return original(x, *args, **kwargs)
         both = F.linear(x, joined.weight, joined.bias)
-        return module.down_proj(torch.ops.npu.npu_swiglu(both, -1))
+        return module.down_proj(fused_operators.swiglu(both))
 
     weight = gate.weight
     trials = side_by_side(module, run, 1.0, width=weight.shape[1], like=weight)
-    return Offer("npu_swiglu", module, run, trials, TOLERANCES[weight.dtype], joined.part)
+    return Offer(
+        named("swiglu", weight), module, run, trials, TOLERANCES[weight.dtype], joined.part
+    )
 
 
 class _Joined:

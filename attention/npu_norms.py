@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mindsd.wrap import wrap
 
-from .npu_offer import TOLERANCES, Offer, fits, side_by_side
+from .fused_operators import add_rms_norm, rms_norm
+from .npu_offer import TOLERANCES, Offer, fits, named, side_by_side
 
 NAMES = re.compile(r"(RMS_?Norm|T5LayerNorm)$", re.IGNORECASE)
 EPSILONS = ("variance_epsilon", "eps", "epsilon")
@@ -34,11 +35,11 @@ def norm(module: Any) -> Offer | None:
     def run(original: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if args or kwargs or not fits(x, module.weight):
             return original(x, *args, **kwargs)
-        return torch.ops.npu.npu_rms_norm(x, module.weight, eps)[0]
+        return rms_norm(x, module.weight, eps)
 
     # The small ones tell whether epsilon is added, and where.
     trials = side_by_side(module, run, 1.0, 1e-3, width=weight.shape[0], like=weight)
-    return Offer("npu_rms_norm", module, run, trials, TOLERANCES[weight.dtype])
+    return Offer(named("rms_norm", weight), module, run, trials, TOLERANCES[weight.dtype])
 
 
 def layer(module: Any) -> Offer | None:
@@ -58,11 +59,13 @@ def layer(module: Any) -> Offer | None:
         if x is None or not fits(x, after.weight):
             return original(*args, **kwargs)
         attended, _ = module.self_attn(hidden_states=module.input_layernorm(x), **kwargs)
-        normed, _, summed = torch.ops.npu.npu_add_rms_norm(attended, x, after.weight, eps)
+        normed, summed = add_rms_norm(attended, x, after.weight, eps)
         return summed + module.mlp(normed)
 
     trials = _without_attention(module, run, after.weight)
-    return Offer("npu_add_rms_norm", module, run, trials, TOLERANCES[after.weight.dtype])
+    return Offer(
+        named("add_rms_norm", after.weight), module, run, trials, TOLERANCES[after.weight.dtype]
+    )
 
 
 def _without_attention(

@@ -1,4 +1,4 @@
-"""A module of somebody's model and what would run in its place on an NPU, until it is trusted."""
+"""A module of somebody's model and what would run in its place, until it is trusted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Offer:
     """What could answer for a module.
 
     Attributes:
-        operator: of torch_npu.
+        operator: of torch_npu, or ours in Triton.
         module: whose forward it would be.
         run: (the module's own forward, its arguments) -> what it returns.
         trials: pairs of what the module gives and what `run` gives.
@@ -73,6 +73,11 @@ def side_by_side(
             yield (formula or module.forward)(sample), run(module.forward, sample)
 
     return trials
+
+
+def named(operator: str, weight: Tensor) -> str:
+    """What people call the operator that answers for a module with such a weight."""
+    return f"triton {operator}" if weight.device.type == "cuda" else f"npu_{operator}"
 
 
 def fits(x: Tensor, weight: Tensor) -> bool:

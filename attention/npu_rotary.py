@@ -14,22 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .npu_offer import TOLERANCES, Offer, changed
+from .fused_operators import rotate
+from .npu_offer import TOLERANCES, Offer, changed, named
 
 NAME = "apply_rotary_pos_emb"
 HALF, PAIRS = "half", "interleave"  # what is turned together: halves, or neighbours
 MOST_DIM, MOST_HEADS = 896, 1000
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, mode: str) -> Tensor:
-    """x * cos + turned(x) * sin.
-
-    Args:
-        x: [B, H, T, D].
-        cos, sin: [B | 1, 1, T, D]; all of the batch must share them where pairs are turned.
-        mode: HALF or PAIRS.
-    """
-    return torch.ops.npu.npu_rotary_mul(x, cos, sin, mode)
 
 
 def cannot_rotate(x: Tensor, cos: Tensor, mode: str) -> str | None:
@@ -72,7 +62,8 @@ def rotary(module: Any) -> Offer | None:
         )
 
     like = parameters[0]
-    return Offer("npu_rotary_mul", module, run, _trials(plain, fused, like), TOLERANCES[like.dtype])
+    trials = _trials(plain, fused, like)
+    return Offer(named("rotary_mul", like), module, run, trials, TOLERANCES[like.dtype])
 
 
 def _fused(plain: Callable[..., Any], mode: str) -> Callable[..., tuple[Tensor, Tensor]]:

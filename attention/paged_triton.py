@@ -16,14 +16,14 @@ from torch import Tensor
 
 from mindsd.kvcache.pages import Pages
 from mindsd.kvcache.step import Segment
-from mindsd.kvcache.tiles import Tiles, tiles_key, tiles_of
+from mindsd.kvcache.tiles import Tiles, tile_of, tiles_key, tiles_of
 
 from .paged_call import PagedCall
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 MOST_DIM = 256
 ROWS = 16  # the fewest of a product on tensor cores
-TOKENS, MOST_ROWS = 16, 128  # of a tile, where segments are longer than one: a row is a head's
+MOST_ROWS = 128  # of a product: a row is a token's head
 KEYS = 64  # of a tile
 LONG_DIM = 128  # beyond it a tile has half of the keys, for registers
 PROGRAMS = 256  # that keep a large GPU busy
@@ -53,39 +53,30 @@ class TritonPaged:
 
     def run(self, call: PagedCall, segments: Sequence[Segment]) -> Tensor:
         """[T, H, Dv] in the query's dtype; rows of segments with pictures hold anything."""
-        longest = max(segment.length for segment in call.step.segments)
-        groups = call.query.shape[1] // call.keys.data.shape[0]
-        most = 1 if longest == 1 else max(1, min(TOKENS, MOST_ROWS // _power(groups)))
+        tile = tile_of(call.step)
         tiles: Tiles = call.step.plan(
-            tiles_key(call.lane, most), lambda: tiles_of(call.step, call.lane, most)
+            tiles_key(call.lane, tile), lambda: tiles_of(call.step, call.lane, tile)
         )
         heads, wide = call.query.shape[1], call.values.data.shape[3]
         out = call.query.new_empty(call.query.shape[0], heads, wide)
-        splits = _splits(len(tiles) * call.keys.data.shape[0], longest)
+        splits = _splits(len(tiles) * call.keys.data.shape[0]) if tile == 1 else 1
         self._launch(call, tiles, out, splits)
         return out
 
     def _launch(self, call: PagedCall, tiles: Tiles, out: Tensor, splits: int) -> None:
         rows, wide = out.shape[0] * out.shape[1], out.shape[2]
-        part = facts = out
+        part = sums = out
         if splits > 1:
             part = out.new_empty(rows * splits * wide, dtype=torch.float32)
-            facts = out.new_empty(rows * splits * 2, dtype=torch.float32)
-        grid = (len(tiles), call.keys.data.shape[0], splits)
-        self._kernels[0][grid](
-            *_tensors(call),
-            tiles.fields,
-            tiles.table,
-            out,
-            part,
-            facts,
-            **_facts(call, tiles, splits),
-        )
+            sums = out.new_empty(rows * splits * 2, dtype=torch.float32)
+        facts = _facts(call, tiles, splits)
+        parts = -(-facts["GROUPS"] // facts["TOGETHER"])
+        attend_tiles, join_parts = self._kernels
+        grid = (len(tiles), call.keys.data.shape[0] * parts, splits)
+        attend_tiles[grid](*_tensors(call), tiles.fields, tiles.table, out, part, sums, **facts)
         if splits > 1:
-            padded = _power(wide)
-            self._kernels[1][(rows,)](
-                part, facts, out, splits, DV=wide, WIDE_V=padded, MOST=MOST_SPLITS
-            )
+            how = {"DV": wide, "WIDE_V": _power(wide), "MOST": MOST_SPLITS}
+            join_parts[(rows,)](part, sums, out, splits, **how)
 
     @cached_property
     def _absent(self) -> str | None:
@@ -101,7 +92,7 @@ class TritonPaged:
 
 def _tensors(call: PagedCall) -> list[Tensor]:
     """The kernel's first arguments; what a call has not is not read."""
-    keys, values, query = call.keys, call.values, call.query.contiguous()
+    keys, values, query = call.keys, call.values, call.query
     key_scales = query if keys.scales is None else keys.scales
     value_scales = query if values.scales is None else values.scales
     sinks = query if call.sinks is None else call.sinks
@@ -112,12 +103,13 @@ def _facts(call: PagedCall, tiles: Tiles, splits: int) -> dict[str, Any]:
     """Its other arguments."""
     keys, values, heads = call.keys.data, call.values.data, call.query.shape[1]
     groups, dim, wide = heads // keys.shape[0], keys.shape[3], values.shape[3]
+    together = min(groups, MOST_ROWS // tiles.most)
     return {
         "scale": call.scale,
         "softcap": call.softcap or 0.0,
         "window": call.sight.window or 0,
-        "query_token": heads * dim,
-        "query_head": dim,
+        "query_token": call.query.stride(0),
+        "query_head": call.query.stride(1),
         "key_head": keys.stride(0),
         "key_block": keys.stride(1),
         "value_head": values.stride(0),
@@ -128,7 +120,8 @@ def _facts(call: PagedCall, tiles: Tiles, splits: int) -> dict[str, Any]:
         "WIDE": _power(dim),
         "WIDE_V": _power(wide),
         "GROUPS": groups,
-        "ROWS": max(ROWS, _power(groups * tiles.most)),
+        "TOGETHER": together,
+        "ROWS": _power(together * tiles.most),
         "KEYS": KEYS if dim <= LONG_DIM else KEYS // 2,
         "SPLIT": splits > 1,
         "INT8": call.keys.scales is not None,
@@ -139,10 +132,8 @@ def _facts(call: PagedCall, tiles: Tiles, splits: int) -> dict[str, Any]:
     }
 
 
-def _splits(programs: int, longest: int) -> int:
-    """Among how many programs the keys of a tile are divided."""
-    if longest > 1 or programs >= PROGRAMS:
-        return 1
+def _splits(programs: int) -> int:
+    """Among how many programs the keys of a tile of one token are divided."""
     return min(MOST_SPLITS, -(-PROGRAMS // programs))
 
 
@@ -165,6 +156,8 @@ def _no_layout(call: PagedCall) -> str | None:
         return f"it computes float16, bfloat16 and float32, not {call.query.dtype}"
     if type(call.keys) is not Pages or not call.keys.data.is_contiguous():
         return "the pages are not plain ones"
+    if call.query.stride(2) != 1:
+        return "a query's numbers lie apart"
     if call.keys.dtype is not call.query.dtype:
         return f"queries are {call.query.dtype}, pages {call.keys.dtype}"
     wide = max(call.dim, call.values.data.shape[3])

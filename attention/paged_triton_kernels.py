@@ -43,6 +43,7 @@ def attend_tiles(
     WIDE: tl.constexpr,  # D and DV as powers of two
     WIDE_V: tl.constexpr,
     GROUPS: tl.constexpr,
+    TOGETHER: tl.constexpr,  # heads of a group that one program takes
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     SPLIT: tl.constexpr,
@@ -52,7 +53,9 @@ def attend_tiles(
     SUNK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    tile, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    tile, part_of_heads, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    parts: tl.constexpr = (GROUPS + TOGETHER - 1) // TOGETHER
+    head = part_of_heads // parts
     start = tl.load(fields + tile * 4).to(tl.int32)
     count = tl.load(fields + tile * 4 + 1).to(tl.int32)
     past = tl.load(fields + tile * 4 + 2).to(tl.int32)
@@ -60,8 +63,8 @@ def attend_tiles(
 
     wide = head.to(tl.int64)  # pages may be longer than 32 bits count
     row = tl.arange(0, ROWS)
-    token, member = row // GROUPS, row % GROUPS
-    live = token < count
+    token, member = row // TOGETHER, row % TOGETHER + part_of_heads % parts * TOGETHER
+    live = (token < count) & (member < GROUPS)
     position = past + token
     head_of_row = head * GROUPS + member
     d, dv = tl.arange(0, WIDE), tl.arange(0, WIDE_V)
@@ -119,7 +122,7 @@ def attend_tiles(
         gathered += tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
         most = higher
 
-    line = (start + token).to(tl.int64) * (tl.num_programs(1) * GROUPS) + head_of_row
+    line = (start + token).to(tl.int64) * (tl.num_programs(1) // parts * GROUPS) + head_of_row
     told = live[:, None] & (dv < DV)[None, :]
     if SPLIT:
         line = line * tl.num_programs(2) + split

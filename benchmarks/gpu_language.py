@@ -127,9 +127,10 @@ def measured(case: str, model: Any, tokenizer: Any, rounds: int) -> dict[str, li
 
 @contextmanager
 def ours(model: Any, tokenizer: Any) -> Iterator[Run]:
-    """Requests of the engine."""
+    """Requests of the engine, which does not guess ahead: nonsense repeats itself."""
     cache = CacheOptions(memory=CACHE if model.device.type == "cuda" else 2**26)
-    with TextGeneration.load(model, tokenizer=tokenizer, cache=cache) as llm:
+    how: dict[str, Any] = {"cache": cache, "speculation": "none"}
+    with TextGeneration.load(model, tokenizer=tokenizer, **how) as llm:
         packed = llm.model.packed
         if packed is None:
             raise RuntimeError(llm.model.why_plain)

@@ -17,6 +17,7 @@ class CudaRecorder:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._first: torch.cuda.CUDAGraph | None = None  # torch forgets a pool with its last graph
 
     def record(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """What runs the same kernels on the same memory again and gives the same tensor.
@@ -31,6 +32,7 @@ class CudaRecorder:
         # Other threads may use the GPU meanwhile, as uploads and previews do.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             out = function()
+        self._first = self._first or graph
 
         def again() -> Tensor:
             graph.replay()

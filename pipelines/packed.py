@@ -95,7 +95,7 @@ class PackedModel:
         try:
             self._patches = None if vision is None else Patches(model)
             self._prepacked = Prepacked(model) if prepack else None
-            self._fused = None if layers == "off" else fuse(model)
+            self._fused = None if layers == "off" else fuse(model, ("npu", "cuda"))
             self._attached = attach_language(model)
             self.token_bytes = self._proven(texts, pictures)
             self._go_native(texts, pictures, layers, prepack)

@@ -1,78 +1,114 @@
 """The tensors of a step that stays: a recorded forward reads them, whoever's tokens are in them.
 
-    row       0     1     2     3     4     5     6     7
-    tokens    a     b     b     c     a     a     a     a      three sequences, a bucket of eight
+    tokens    a  b  b  b  c  c  c  c  c  .  .  .      three sequences in a shape of twelve
+    tiles     a | b  b  b | c  c  c  c | c | .  .  . | (none) |
+    logits    of a, of the last b, of the last c, (of anything)
 
-Every token is a row of its own: what it attends to is said by integers (kvcache/tiles.py). Rows
-that are left over repeat the first: they write what it writes, and nobody asks for their logits.
+What attends to what is said by integers (kvcache/tiles.py). Tokens that are left over are a text of
+nobody's in a spare block, so all numbers stay finite; tiles that are left over have no tokens.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from mindsd.kvcache.step import Segment, Step
-from mindsd.kvcache.tiles import FIELDS, Tiles, tile_integers, tiles_key
+from mindsd.kvcache.step import Segment, Step, slots_of
+from mindsd.kvcache.tiles import FIELDS, LONG, Tiles, tile_integers, tiles_key
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much a frame holds.
+
+    Attributes:
+        tokens, rows: at most; rows are tokens whose logits are wanted.
+        tile: tokens of one, 1 or `LONG`.
+        sequences: at most, where tiles have several tokens.
+        axes: leading dimensions of positions.
+    """
+
+    tokens: int
+    rows: int
+    tile: int
+    sequences: int
+    axes: torch.Size
+
+    @property
+    def tiles(self) -> int:
+        """Of so many sequences and what is left over; each may end in the midst of a tile."""
+        if self.tile == 1:
+            return self.tokens
+        return self.tokens // self.tile + self.sequences + 1
 
 
 class Frame:
-    """A step of `rows` tokens.
+    """A step of a shape.
 
     Attributes:
         step: what attention sees.
         ids, positions, index: what the model is given.
 
     Args:
-        rows: tokens that it has room for.
         like: a step of the same cache.
-        positions: of that step; their leading dimensions stay.
-        room: block numbers that fit.
+        room: block numbers that it holds.
     """
 
-    def __init__(self, rows: int, like: Step, positions: Tensor, room: int):
-        device, self._rows, self._room = like.device, rows, room
-        self.ids = torch.zeros(1, rows, dtype=torch.int64, device=device)
-        self.positions = positions.new_zeros(*positions.shape[:-1], rows)
-        self.index = torch.arange(rows, device=device)
-        segments = [Segment(row, 1, 0, ()) for row in range(rows)]
-        self.step = Step(segments, like.pages, like.lanes, device)
-        width = (1 + FIELDS) * rows + room
-        self._integers = torch.zeros(len(like.lanes), width, dtype=torch.int64, device=device)
+    def __init__(self, shape: Shape, like: Step, room: int):
+        device, self.shape = like.device, shape
+        integers = {"dtype": torch.int64, "device": device}
+        self.ids = torch.zeros(1, shape.tokens, **integers)
+        self.positions = torch.zeros(*shape.axes, shape.tokens, **integers)
+        self.index = torch.zeros(shape.rows, **integers)
+        self.step = Step(_segments(shape), like.pages, like.lanes, device)
+        self._table = shape.tokens + FIELDS * shape.tiles  # where it begins
+        self._integers = torch.zeros(len(like.lanes), self._table + room, **integers)
         self._again: dict[int, Tensor] = {}
-        self.step.slots = [own[:rows] for own in self._integers]
+        self.step.slots = [own[: shape.tokens] for own in self._integers]
         for lane, own in enumerate(self._integers):
-            fields, table = own[rows : (1 + FIELDS) * rows], own[(1 + FIELDS) * rows :]
-            self.step.plans[tiles_key(lane, 1)] = Tiles(fields.view(rows, FIELDS), table, 1)
+            fields = own[shape.tokens : self._table].view(-1, FIELDS)
+            tiles = Tiles(fields, own[self._table :], shape.tile)
+            self.step.plans[tiles_key(lane, shape.tile)] = tiles
 
-    def fill(self, step: Step, ids: Tensor, positions: Tensor) -> bool:
+    def fill(self, step: Step, ids: Tensor, positions: Tensor, index: Tensor) -> bool:
         """Take a step's tokens in; false where its blocks are too many."""
-        rows, tokens = self._rows, ids.shape[1]
-        integers = [self._lane(step, lane, tokens) for lane in range(len(step.lanes))]
+        integers = [self._lane(step, lane) for lane in range(len(step.lanes))]
         width = max(map(len, integers))
         if width > self._integers.shape[1]:
             return False
         padded = [own + [0] * (width - len(own)) for own in integers]
-        given = torch.tensor(padded)
-        self._integers[:, :width].copy_(given, non_blocking=True)
-        if tokens not in self._again:
-            places = [*range(tokens), *[0] * (rows - tokens)]
-            self._again[tokens] = torch.tensor(places, device=step.device)
-        torch.index_select(ids, -1, self._again[tokens], out=self.ids)
-        torch.index_select(positions, -1, self._again[tokens], out=self.positions)
+        self._integers[:, :width].copy_(torch.tensor(padded), non_blocking=True)
+        for given, own in ((ids, self.ids), (positions, self.positions), (index, self.index)):
+            torch.index_select(given, -1, self._places(given.shape[-1], own), out=own)
         return True
 
-    def _lane(self, step: Step, lane: int, tokens: int) -> list[int]:
+    def _places(self, number: int, own: Tensor) -> Tensor:
+        """Each of so many, then the first again."""
+        key = number * (self.shape.tokens + self.shape.rows + 1) + own.shape[-1]
+        if key not in self._again:
+            places = [*range(number), *[0] * (own.shape[-1] - number)]
+            self._again[key] = torch.tensor(places, device=own.device)
+        return self._again[key]
+
+    def _lane(self, step: Step, lane: int) -> list[int]:
         """Slots, fields and table of a lane, end to end."""
-        size, spare = step.pages.size, self._rows - tokens
-        fields, table = tile_integers(step.segments, lane, size, 1)
-        slots: list[int] = []
-        for place in range(0, len(fields), FIELDS):
-            past, first = fields[place + 2], fields[place + 3]
-            slots.append(table[first + past // size] * size + past % size)
-        for row in range(tokens, self._rows):
-            fields += (row, *fields[1:FIELDS])
-        return [*slots, *slots[:1] * spare, *fields, *table]
+        size, spare, segments = step.pages.size, self.shape.tokens - step.tokens, step.segments
+        if spare:
+            block = step.pages.spare(lane)
+            nobodys = [[block] * -(-spare // size)] * len(step.lanes)
+            segments = [*segments, Segment(step.tokens, spare, 0, nobodys)]
+        fields, table = tile_integers(segments, lane, size, self.shape.tile)
+        empty = [0] * (FIELDS * self.shape.tiles - len(fields))
+        return [*slots_of(segments, lane, size), *fields, *empty, *table]
+
+
+def _segments(shape: Shape) -> list[Segment]:
+    """As long as those that it will stand for, with nothing in them."""
+    if shape.tile == 1:
+        return [Segment(row, 1, 0, ()) for row in range(shape.tokens)]
+    return [Segment(0, shape.tokens, 0, ())]
 
 
 def blocks_of(step: Step) -> int:

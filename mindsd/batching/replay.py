@@ -1,8 +1,7 @@
 """A language model's forward, recorded for so many tokens and run again for others.
 
-Steps of few tokens (a token of each sequence, drafts, the ends of prompts) go into the next bucket
-that has room for them; its forward was recorded the first time it was asked. Long pieces of
-prompts, pictures and LoRA adapters run as always.
+A step goes into the next shape that has room for it; the forward of a shape was recorded the first
+time it was asked. Pictures and LoRA adapters run as always.
 """
 
 from __future__ import annotations
@@ -14,14 +13,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mindsd.batching.frame import Frame, blocks_of
+from mindsd.batching.frame import Frame, Shape, blocks_of
 from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.step import Step, present_step, stepping
+from mindsd.kvcache.tiles import LONG, tile_of
 
-BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # tokens
-SHORT = 16  # tokens of a segment: a longer one would read its keys too often, once for each
-ROOM = 1024  # block numbers that a bucket has room for at first
-Key = tuple[int, torch.Size]
+MOST = 4096  # tokens; more keep a GPU busy enough
+ROWS = (1, 16, 256)  # whose logits are wanted, where segments are long
+SEQUENCES = 256
+ROOM = 1024  # block numbers that a shape has room for at first
 
 
 class Recorder(Protocol):
@@ -49,7 +49,7 @@ class Replay:
         weights: of the model; where one of them lies elsewhere than before, all is recorded anew.
 
     Attributes:
-        counts: buckets -> how often they ran.
+        counts: how often each shape ran.
 
     Raises (when called): whatever recording raises; the caller's forward is then of no use here.
     """
@@ -61,26 +61,24 @@ class Replay:
         weights: Callable[[], Iterable[Tensor]],
     ):
         self._forward, self._recorder, self._weights = forward, recorder, weights
-        self._recorded: dict[Key, Recorded] = {}
+        self._recorded: dict[Shape, Recorded] = {}
         self._pages: PageStore | None = None
         self._places: tuple[int, ...] = ()
-        self.counts: dict[int, int] = {}
+        self.counts: dict[Shape, int] = {}
 
     def __call__(self, ids: Tensor, positions: Tensor, index: Tensor, **more: Any) -> Tensor:
         """Logits [R, V] of the tokens at `index`, as the forward gives them, inside a step."""
         step = present_step()
         assert step is not None
-        if more or not _fits(step):
+        if more or (shape := shape_of(step, len(index), positions.shape[:-1])) is None:
             return self._forward(ids, positions, index, **more)
         self._look(step)
-        rows = next(own for own in BUCKETS if own >= ids.shape[1])
-        self.counts[rows] = self.counts.get(rows, 0) + 1
-        key = rows, positions.shape[:-1]
-        known = self._recorded.get(key)
-        if known is not None and known.frame.fill(step, ids, positions):
-            return known.again().index_select(0, index)
-        self._recorded.pop(key, None)
-        return self._record(key, step, ids, positions).index_select(0, index)
+        self.counts[shape] = self.counts.get(shape, 0) + 1
+        given, known = (step, ids, positions, index), self._recorded.get(shape)
+        if known is not None and known.frame.fill(*given):
+            return known.again()[: len(index)].clone()
+        self._recorded.pop(shape, None)
+        return self._record(shape, given)[: len(index)].clone()
 
     def _look(self, step: Step) -> None:
         """Forget what was recorded of other pages or weights."""
@@ -89,11 +87,12 @@ class Replay:
             self._recorded.clear()
             self._pages, self._places = step.pages, places
 
-    def _record(self, key: Key, step: Step, ids: Tensor, positions: Tensor) -> Tensor:
-        """The logits of all tokens; what is first is done by hand, for kernels are made then."""
-        room = max(ROOM, 2 * blocks_of(step))
-        frame = Frame(key[0], step, positions, room)
-        filled = frame.fill(step, ids, positions)
+    def _record(self, shape: Shape, given: tuple[Step, Tensor, Tensor, Tensor]) -> Tensor:
+        """The logits of all rows; what is first is done by hand, for kernels are made then."""
+        step = given[0]
+        room = max(ROOM, 2 * (blocks_of(step) + shape.tokens // step.pages.size + 1))
+        frame = Frame(shape, step, room)
+        filled = frame.fill(*given)
         assert filled, "a frame has room for what it was made for"
 
         def run() -> Tensor:
@@ -102,12 +101,25 @@ class Replay:
                 return self._forward(frame.ids, frame.positions, frame.index)
 
         first = run()
-        self._recorded[key] = Recorded(frame, self._recorder.record(run))
+        self._recorded[shape] = Recorded(frame, self._recorder.record(run))
         return first
 
 
-def _fits(step: Step) -> bool:
-    """Whether a step is one of few tokens, of texts, of the model itself."""
-    return step.tokens <= BUCKETS[-1] and all(
-        own.length <= SHORT and not own.whole and own.adapter is None for own in step.segments
-    )
+def shape_of(step: Step, rows: int, axes: torch.Size) -> Shape | None:
+    """The least shape that a step fits into; None where it is to run as always."""
+    if step.tokens > MOST or len(step.segments) > SEQUENCES or rows > ROWS[-1]:
+        return None
+    if any(own.whole or own.adapter is not None for own in step.segments):
+        return None
+    tokens = _up(step.tokens)
+    if tile_of(step) == 1:
+        return Shape(tokens, tokens, 1, tokens, axes)
+    wanted = next(own for own in ROWS if own >= rows)
+    return Shape(max(LONG, tokens), wanted, LONG, SEQUENCES, axes)
+
+
+def _up(tokens: int) -> int:
+    """The next of 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, ...: at most half is nobody's."""
+    power = 1 << (tokens - 1).bit_length()
+    between = power // 4 * 3
+    return between if tokens <= between and power > LONG else power

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mindsd.device import NPU_CHIPS, npu_chip
 from mindsd.errors import RequestError
-from mindsd.large_pages import ask_large_pages
+from mindsd.large_pages import untouched_zeros
 
 from .table import Copy
 
@@ -44,9 +44,9 @@ class Pages:
 
     def _zeros(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         """[heads, blocks, size, dim], as it is to lie in memory."""
-        room = torch.empty(*shape, dtype=dtype, device=device)
-        ask_large_pages(room)
-        return room.zero_()
+        if device.type == "cpu":
+            return untouched_zeros(shape, dtype)
+        return torch.zeros(*shape, dtype=dtype, device=device)
 
     def write_both(self, values: Pages, slots: Tensor, key: Tensor, value: Tensor) -> None:
         """Put keys into these pages and values into those of the same layer; see `write`."""
@@ -183,10 +183,14 @@ class PageStore:
         """
         pages = self._pages.get((layer, call))
         if pages is None:
-            blocks, kind = self.blocks[self.lane_of[layer]], self._kind(key.device)
+            blocks, kind = self.blocks[self.lane_of[layer]] + 1, self._kind(key.device)
             pages = tuple(kind(blocks, self.size, new, self._int8) for new in (key, value))
             self._pages[layer, call] = pages = (pages[0], pages[1])
         return pages
+
+    def spare(self, lane: int) -> int:
+        """A block beyond those of the lane, for tokens that are nobody's."""
+        return self.blocks[lane]
 
     def copy(self, copies: Sequence[Copy]) -> None:
         """Carry out what a table's `reserve` asked for."""

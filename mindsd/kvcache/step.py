@@ -87,15 +87,9 @@ class Step:
     @cached_property
     def slots(self) -> list[torch.Tensor]:
         """Where this step's keys and values go, for each lane: block * size + offset, [T]."""
-        size, found = self.pages.size, []
-        for lane in range(len(self.lanes)):
-            own = [
-                segment.blocks[lane][position // size] * size + position % size
-                for segment in self.segments
-                for position in range(segment.past, segment.total)
-            ]
-            found.append(torch.tensor(own, device=self.device))
-        return found
+        lanes = range(len(self.lanes))
+        found = [slots_of(self.segments, lane, self.pages.size) for lane in lanes]
+        return [torch.tensor(own, device=self.device) for own in found]
 
     def plan(self, key: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, made once for all layers."""
@@ -107,6 +101,15 @@ class Step:
         """0 when a layer attends for the first time in this forward, then 1, ..."""
         self.calls[layer] += 1
         return self.calls[layer] - 1
+
+
+def slots_of(segments: Sequence[Segment], lane: int, size: int) -> list[int]:
+    """Where the keys and values of segments go in a lane: block * size + offset, each token's."""
+    return [
+        segment.blocks[lane][position // size] * size + position % size
+        for segment in segments
+        for position in range(segment.past, segment.total)
+    ]
 
 
 _present: ContextVar[Step | None] = ContextVar("step", default=None)

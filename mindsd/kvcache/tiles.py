@@ -18,6 +18,7 @@ from torch import Tensor
 from .step import Segment, Step
 
 FIELDS = 4  # integers that say what a tile is
+LONG = 16  # tokens of a tile, where segments are longer than one
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,11 @@ def tiles_of(step: Step, lane: int, most: int) -> Tiles:
     fields, table = tile_integers(step.segments, lane, step.pages.size, most)
     both = torch.tensor([*fields, *table], device=step.device)
     return Tiles(both[: len(fields)].view(-1, FIELDS), both[len(fields) :], most)
+
+
+def tile_of(step: Step) -> int:
+    """Tokens of a tile: one, where every segment is one token."""
+    return 1 if max(own.length for own in step.segments) == 1 else LONG
 
 
 def tiles_key(lane: int, most: int) -> tuple[str, int, int]:

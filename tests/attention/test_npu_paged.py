@@ -93,7 +93,7 @@ def test_one_token_each_is_one_decode_call_without_a_mask():
     assert backend is not None and [call.op for call in calls] == [FUSED] and not syncs
     [call] = calls
     assert call["input_layout"] == "BSH" and call["query"].shape == (4, 1, 512)
-    assert call["key"].shape == (7, 128, 256) and call["block_size"] == 128
+    assert call["key"].shape == (8, 128, 256) and call["block_size"] == 128
     assert call["block_table"].shape == (4, 3) and call["block_table"].dtype == torch.int32
     assert call["actual_seq_lengths_kv"] == [10, 301, 128, 129]
     assert (call["num_heads"], call["num_key_value_heads"]) == (4, 2)

@@ -1,14 +1,10 @@
 """Our kernels for pages against plain operations: on a GPU, or here in Triton's interpreter.
 
-The interpreter is chosen when Triton is imported, for a whole process, so where there is no GPU one
-test runs this file again in a process of its own. It cannot multiply bfloat16, which a GPU does.
+The interpreter cannot multiply bfloat16, which a GPU does.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -20,15 +16,13 @@ from mindsd.attention.paged_triton import TritonPaged
 from mindsd.attention.registry import Registry
 from mindsd.kvcache.pages import Pages
 from mindsd.kvcache.table import GONE
+from tests.attention.interpreted import DEVICE, GPU, once, run_again, runs
 from tests.attention.test_paged import MIXED, TABLES, causal, made, windowed
 
 pytest.importorskip("triton")
-GPU, INTERPRETED = torch.cuda.is_available(), os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cuda" if GPU else "cpu"
 CAUSAL, WINDOWED = Sight(causal, causal=True), Sight(windowed, window=5)
 SINGLE = [(1, 9), (1, 30)], [[7, 2, 5], [0, 1, 3, 4, 6, 8, 9, 10]]
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
-runs = pytest.mark.skipif(not (GPU or INTERPRETED), reason="run by the last test of this file")
 
 
 def moved(call: PagedCall) -> PagedCall:
@@ -82,6 +76,18 @@ def test_sinks_softcap_and_pages_of_8_bits(shapes):
 
 
 @runs
+def test_more_heads_of_a_group_than_one_program_takes():
+    for shapes in (SINGLE, (MIXED, TABLES)):
+        call = moved(made(*shapes, sight=CAUSAL))
+        query = torch.randn(
+            call.query.shape[0], 2 * 11, 8, generator=torch.Generator().manual_seed(3)
+        )
+        call = replace(call, query=query.transpose(0, 1).contiguous().transpose(0, 1).to(DEVICE))
+        found = TritonPaged((DEVICE,)).run(call, call.step.segments)
+        assert (found - attend_slowly(call)).abs().max() <= 1e-5
+
+
+@runs
 @pytest.mark.parametrize("dtype", [torch.float16, *([torch.bfloat16] if GPU else [])])
 def test_half_precision(dtype):
     agree(MIXED, TABLES, sight=CAUSAL, dtype=dtype)
@@ -123,10 +129,6 @@ def test_what_it_refuses():
     assert "the cache keeps 5" in (backend.refuses(kept) or "")
 
 
-@pytest.mark.skipif(GPU or INTERPRETED, reason="the tests above ran here")
+@once
 def test_all_of_it_in_the_interpreter():
-    more = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, env=more, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
+    run_again(__file__)

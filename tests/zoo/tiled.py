@@ -13,9 +13,7 @@ from mindsd.attention import for_transformers
 from mindsd.attention.paged_call import PagedCall, weigh
 from mindsd.attention.registry import Registry
 from mindsd.kvcache.step import Segment
-from mindsd.kvcache.tiles import Tiles, tiles_key, tiles_of
-
-LONG = 16
+from mindsd.kvcache.tiles import Tiles, tile_of, tiles_key, tiles_of
 
 
 class Tiled:
@@ -28,13 +26,14 @@ class Tiled:
         return None
 
     def run(self, call: PagedCall, segments: Sequence[Segment]) -> Tensor:
-        most = 1 if max(own.length for own in call.step.segments) == 1 else LONG
+        tile = tile_of(call.step)
         tiles: Tiles = call.step.plan(
-            tiles_key(call.lane, most), lambda: tiles_of(call.step, call.lane, most)
+            tiles_key(call.lane, tile), lambda: tiles_of(call.step, call.lane, tile)
         )
         out = call.query.new_full((*call.query.shape[:2], call.values.data.shape[3]), torch.nan)
         for start, count, past, first in tiles.fields.tolist():
-            out[start : start + count] = _tile(call, tiles, start, count, past, first)
+            if count:
+                out[start : start + count] = _tile(call, tiles, start, count, past, first)
         return out
 
 

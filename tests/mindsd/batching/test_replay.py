@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mindsd.batching import replay as replay_module
-from mindsd.batching.replay import Replay
-from mindsd.kvcache.step import Segment
+from mindsd.batching.replay import Replay, shape_of
+from mindsd.kvcache.pages import PageStore
+from mindsd.kvcache.step import Segment, Step
 from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.language_model import in_memory
 from mindsd.pipelines.text_generation import TextGeneration
@@ -48,7 +49,7 @@ def test_texts_are_those_of_generate(kind):
         assert llm.model.packed is not None and llm.model.packed.why_unrecorded is None
         assert [list(one.tokens) for one in llm(texts, **GREEDY)] == expected
         assert [list(one.tokens) for one in llm(texts[:3], **GREEDY)] == expected[:3]
-        assert recorder.ran > NEW and {4, 16} <= set(forward_of(llm).counts)
+        assert recorder.ran > NEW and {4, 16} <= {own.tokens for own in forward_of(llm).counts}
         for lane in llm.model.runner.lanes:
             assert lane.pool.counts[1] == 0
 
@@ -131,20 +132,45 @@ def test_layers_off_records_nothing():
         assert recorder.recorded == 0
 
 
-class Seen:
-    """As much of a step as is looked at."""
+def shape(*segments: Segment, rows: int = 1) -> tuple[int, int, int] | None:
+    """Tokens, rows and tile of the shape of a step."""
+    step = Step(segments, PageStore([8], 4, [0], "auto"), [], torch.device("cpu"))
+    found = shape_of(step, rows, torch.Size([1]))
+    return None if found is None else (found.tokens, found.rows, found.tile)
 
-    def __init__(self, *segments: Segment):
-        self.segments, self.tokens = segments, segments[-1].stop
+
+def test_shapes_that_steps_go_into():
+    singles = [Segment(i, 1, 3, ()) for i in range(33)]
+    assert shape(singles[0]) == (1, 1, 1)
+    assert shape(*singles[:17], rows=17) == (24, 24, 1)
+    assert shape(*singles, rows=33) == (48, 48, 1)
+    assert shape(Segment(0, 3, 0, ())) == (16, 1, 16)
+    assert shape(Segment(0, 16, 0, ()), Segment(16, 1, 5, ()), rows=2) == (24, 16, 16)
+    assert shape(Segment(0, 1100, 0, ())) == (1536, 1, 16)
+    assert shape(Segment(0, 4096, 0, ())) == (4096, 1, 16)
 
 
-def test_long_pieces_pictures_and_adapters_are_not_recorded():
-    fits: Any = replay_module._fits
-    assert fits(Seen(Segment(0, 16, 0, ()), Segment(16, 1, 5, ())))
-    assert not fits(Seen(Segment(0, 17, 0, ())))
-    assert not fits(Seen(Segment(0, 1, 4, (), "ink")))
-    assert not fits(Seen(Segment(0, 4, 4, (), None, [(4, 8)])))
-    assert not fits(Seen(*(Segment(i, 1, 3, ()) for i in range(257))))
+def test_what_is_not_recorded():
+    assert shape(Segment(0, 4097, 0, ())) is None
+    assert shape(Segment(0, 400, 0, ()), rows=257) is None
+    assert shape(Segment(0, 1, 4, (), "ink")) is None
+    assert shape(Segment(0, 4, 4, (), None, [(4, 8)])) is None
+    assert shape(*(Segment(i, 1, 3, ()) for i in range(257))) is None
+
+
+def test_what_is_left_over_is_nobodys():
+    """It writes to a block of its own, and what it reads there is finite."""
+    model, texts = decoder("llama"), prompts(3)
+    with opened(model, Again()) as llm:
+        llm(texts, **GREEDY)
+        pages = llm.model.runner.pages
+        [lane] = llm.model.runner.lanes
+        spare = pages.spare(0)
+        assert spare == lane.pool.total
+        for both in pages._pages.values():
+            for own in both:
+                assert own.data.shape[1] == spare + 1
+                assert own.data[:, spare].isfinite().all() and own.data[:, spare].any()
 
 
 def test_blocks_are_not_cleared_where_what_is_masked_is_not_read():

@@ -54,7 +54,7 @@ def test_both_kinds_hold_the_same(dtype):
 def test_an_npu_reads_them_with_the_heads_behind():
     [_, store] = stores("auto")
     keys, _ = store.of(0, 0, tokens(6), tokens(6))
-    assert isinstance(keys, NpuPages) and keys.rows.shape == (BLOCKS, SIZE, HEADS, DIM)
+    assert isinstance(keys, NpuPages) and keys.rows.shape == (BLOCKS + 1, SIZE, HEADS, DIM)
     assert keys.rows.is_contiguous() and keys.rows.data_ptr() == keys.data.data_ptr()
 
 
@@ -95,7 +95,7 @@ def test_a_token_lies_at_its_slot_and_elsewhere_is_zero():
     pages, _ = PageStore([BLOCKS], SIZE, [0], "auto").of(0, 0, tokens(2), tokens(2))
     pages.write(torch.tensor([7, 0]), tokens(2))
     first, second = tokens(2)
-    assert pages.data.shape == (HEADS, BLOCKS, SIZE, DIM)
+    assert pages.data.shape == (HEADS, BLOCKS + 1, SIZE, DIM)  # one is nobody's
     assert torch.equal(pages.data[:, 1, 3], first) and torch.equal(pages.data[:, 0, 0], second)
     pages.data[:, 1, 3] = pages.data[:, 0, 0] = 0
     assert not pages.data.any()
@@ -154,10 +154,10 @@ def test_blocks_are_copied_and_cleared_in_their_lane_alone(dtype):
 def test_layers_have_pages_of_their_own_each_time_they_attend():
     store = PageStore([3, 5], SIZE, [1, 0], "auto")
     first = store.of(0, 0, tokens(1), tokens(1, wider=2))
-    assert first[0] is not first[1] and first[1].data.shape == (HEADS, 5, SIZE, DIM + 2)
+    assert first[0] is not first[1] and first[1].data.shape == (HEADS, 6, SIZE, DIM + 2)
     assert store.of(0, 0, tokens(4), tokens(4)) is first
     others = [store.of(0, 1, tokens(1), tokens(1)), store.of(1, 0, tokens(1), tokens(1))]
-    assert [own[0].data.shape[1] for own in others] == [5, 3]
+    assert [own[0].data.shape[1] for own in others] == [6, 4]
     assert len({id(page) for own in (first, *others) for page in own}) == 6
 
 
