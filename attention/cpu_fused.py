@@ -16,7 +16,7 @@ from torch import nn
 from mindsd.device import SMALL_MODEL
 from mindsd.packed_weight import PackedWeight
 from mindsd.prepack import MANY_ROWS, Prepacked
-from mindsd.prepack_conv import CONV
+from mindsd.prepack_conv import CONV, PIXELS
 from mindsd.wrap import Wrap, wrap
 
 from .cpu_fused_blocks import OUTPUT, dit_block, resnet, tokens_to_image
@@ -47,7 +47,7 @@ class CpuFused:
         self.served: dict[str, str] = {}
         self.left: dict[str, str] = {}
         self._wraps: list[Wrap] = []
-        self.prepacked = Prepacked(model, (MANY_ROWS, CONV), release=True, beside=beside)
+        self.prepacked = Prepacked(model, (MANY_ROWS, PIXELS, CONV), release=True, beside=beside)
         try:
             _leave_files(model)
             if why_absent() is None:

@@ -29,9 +29,9 @@ class Store:
         packed: in oneDNN's order, or None once it was unpacked.
     """
 
-    def __init__(self, packed: Tensor, format: torch.memory_format):
+    def __init__(self, packed: Tensor, like: Tensor, format: torch.memory_format):
         self.packed: Tensor | None = packed
-        self._format = format
+        self._shape, self._format = like.shape, format
         self._plain: Tensor | None = None
 
     def plain(self) -> Tensor:
@@ -39,7 +39,7 @@ class Store:
         if self._plain is not None:
             return self._plain
         assert self.packed is not None
-        return self.packed.to_dense().contiguous(memory_format=self._format)
+        return self.packed.to_dense().view(self._shape).contiguous(memory_format=self._format)
 
     def unpack(self) -> Tensor:
         """Plain for good."""
@@ -124,7 +124,7 @@ class Released:
         plain = self._own
         lies = plain.dim() == 4 and plain.is_contiguous(memory_format=torch.channels_last)
         format = torch.channels_last if lies else torch.contiguous_format
-        self._store = Store(packed, format)
+        self._store = Store(packed, plain, format)
         self._stand_in = nn.Parameter(PackedWeight(self._store, plain), plain.requires_grad)
         nothing = plain.new_empty(0)
         self._hook = module.register_state_dict_post_hook(_saved)

@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mindsd.leavings import Leavings
 from mindsd.packed_weight import PackedWeight, Released
 from mindsd.wrap import Wrap, wrap, wraps_round
 
@@ -100,12 +101,17 @@ class Prepacked:
         self._layers: list[_Layer] = []
         self._wraps: list[Wrap] = []
         users = _users((model, *beside)) if release else Counter()
+        left = Leavings()
         try:
             for name, module in list(model.named_modules()):
                 kind = next((own for own in kinds or (LINEAR,) if own.fits(module)), None)
                 changed = release and "forward" in vars(module)  # another product than the weight's
                 if kind is not None and not changed:
-                    self._put(name, module, kind, release and users[id(module.weight)] == 1)
+                    weight: Any = module.weight
+                    size, address = weight.nbytes, weight.data_ptr()
+                    self._put(name, module, kind, release and users[id(weight)] == 1)
+                    left.add(size, address)
+            left.give_back()
         except BaseException:
             self.remove()
             raise
@@ -120,8 +126,10 @@ class Prepacked:
         """The layers as they were; doing it twice does nothing."""
         for own in self._wraps:
             own.remove()
+        left = Leavings()
         for layer in self._layers:
-            layer.restore()
+            left.add(layer.restore())
+        left.give_back()
         self._wraps, self._layers = [], []
 
 
@@ -199,9 +207,12 @@ class _Layer:
             return None
         return self._kind.run(self._module, input, packed, after)
 
-    def restore(self) -> None:
-        if self._released is not None:
-            self._released.restore()
+    def restore(self) -> int:
+        """The weight as it was; bytes that the packed one leaves."""
+        if self._released is None:
+            return 0
+        self._released.restore()
+        return self._module.weight.nbytes
 
     def _present(self) -> Tensor | None:
         """The packed weight, unless somebody changed the layer's: then ours is of the past."""
@@ -216,7 +227,8 @@ def _pack(module: nn.Linear) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), ROWS)
 
 
-def _run(module: nn.Linear, input: Tensor, packed: Tensor, after: After) -> Tensor:
+def run_linear(module: Any, input: Tensor, packed: Tensor, after: After) -> Tensor:
+    """A packed product and what follows it; `module` has the bias."""
     operator = torch.ops.mkldnn._linear_pointwise
     if after.add is not None:
         return operator.binary(input, after.add, packed, module.bias, "add")
@@ -232,5 +244,6 @@ def state(weight: Tensor) -> tuple[int, int | None]:
     return weight.data_ptr(), None if weight.is_inference() else weight._version
 
 
-LINEAR = Kind(can_prepack, _pack, _run, _plain, dimensions=2)
-MANY_ROWS = Kind(partial(can_prepack, least=2**14), _pack, _run, _plain, dimensions=2)  # at once
+LINEAR = Kind(can_prepack, _pack, run_linear, _plain, dimensions=2)
+ALL_LINEAR = partial(can_prepack, least=2**14)  # where many rows come at once
+MANY_ROWS = Kind(ALL_LINEAR, _pack, run_linear, _plain, dimensions=2)

@@ -10,7 +10,7 @@ from torch import nn
 
 from mindsd.packed_weight import PackedWeight
 from mindsd.prepack import After, Prepacked, followed
-from mindsd.prepack_conv import CONV, can_prepack_conv
+from mindsd.prepack_conv import CONV, PIXELS, can_prepack_conv, can_prepack_pixels
 
 SETTINGS: list[dict[str, Any]] = [
     {"kernel_size": 3, "padding": 1},
@@ -30,7 +30,7 @@ def test_products_are_the_same_but_for_rounding(settings, dtype, release):
     with torch.inference_mode(False):  # a weight made in it stays as it is
         own = nn.Sequential(nn.Conv2d(24, 16, **settings).to(dtype))
     weight = own[0].weight
-    prepacked = Prepacked(own, (CONV,), release)
+    prepacked = Prepacked(own, (PIXELS, CONV), release)
     assert isinstance(own[0].weight, PackedWeight) is release and prepacked.names == ["0"]
     for shape in [(2, 24, 12, 9), (1, 24, 30, 31)]:
         given = torch.randn(shape).to(dtype)
@@ -42,16 +42,17 @@ def test_products_are_the_same_but_for_rounding(settings, dtype, release):
         step = torch.finfo(dtype).eps * 8
         assert (found - plain).abs().max() <= step * plain.abs().max()
         assert own[0].weight is weight and "forward" not in vars(own[0])
-        prepacked = Prepacked(own, (CONV,), release)
+        prepacked = Prepacked(own, (PIXELS, CONV), release)
 
 
+@pytest.mark.parametrize("settings", [{"kernel_size": 3, "padding": 1}, {"kernel_size": 1}])
 @torch.inference_mode()
-def test_a_sum_is_part_of_the_product():
-    own = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1))
+def test_a_sum_is_part_of_the_product(settings):
+    own = nn.Sequential(nn.Conv2d(8, 16, **settings))
     given, add = torch.randn(2, 8, 5, 6), torch.randn(2, 16, 5, 6)
     plain = own(given) + add
     assert followed(own[0], given, After(add=add)) is None
-    Prepacked(own, (CONV,))
+    Prepacked(own, (PIXELS, CONV))
     found = followed(own[0], given, After(add=add))
     assert found is not None and torch.allclose(found, plain, atol=1e-5)
 
@@ -60,6 +61,9 @@ def test_what_it_cannot_do_is_left():
     for settings in ({"padding": "same"}, {"padding": 1, "padding_mode": "circular"}):
         assert not can_prepack_conv(nn.Conv2d(8, 8, 3, **settings))  # pyright: ignore
     assert not can_prepack_conv(nn.Conv2d(8, 8, 3).double())
+    for settings in ({"stride": 2}, {"groups": 2}, {"padding": 1}):
+        assert not can_prepack_pixels(nn.Conv2d(8, 8, 1, **settings))  # pyright: ignore
+    assert can_prepack_pixels(nn.Conv2d(8, 8, 1)) and not can_prepack_conv(nn.Conv2d(8, 8, 1))
     assert not can_prepack_conv(nn.Conv1d(8, 8, 3)) and not can_prepack_conv(nn.Linear(64, 64))
 
 
@@ -68,7 +72,7 @@ def test_an_image_without_a_batch_is_done_plainly():
     own = nn.Sequential(nn.Conv2d(8, 16, 3))
     given = torch.randn(8, 6, 6)
     plain = own(given)
-    Prepacked(own, (CONV,))
+    Prepacked(own, (PIXELS, CONV))
     assert torch.equal(own(given), plain)
 
 
@@ -77,7 +81,7 @@ def test_a_stray_call_leaves_the_weight_packed(settings: dict[str, Any]):
     own: Any = nn.Sequential(nn.Conv2d(24, 16, **settings))
     given = torch.randn(2, 24, 12, 9)
     plain = own(given)
-    Prepacked(own, (CONV,), release=True)
+    Prepacked(own, (PIXELS, CONV), release=True)
     found = own(given)
     assert torch.allclose(found, plain, atol=1e-5) and found.requires_grad
     with torch.no_grad():
