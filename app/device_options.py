@@ -11,6 +11,7 @@ DEVICES = ("auto", "npu", "cuda", "cpu")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 LAYERS = ("auto", "off", "w8a8")
 LANGUAGE_LAYERS = (*LAYERS, "int8")
+IMAGE_LAYERS = (*LAYERS, "int8", "compiled", "fp8")
 
 
 def _devices() -> list[str]:
@@ -22,7 +23,7 @@ def _dtypes() -> list[str]:
 
 
 def _layers() -> list[str]:
-    return list(LAYERS)
+    return list(IMAGE_LAYERS)
 
 
 def _language_layers() -> list[str]:
@@ -37,7 +38,8 @@ Layers = Annotated[
     str,
     typer.Option(
         help="auto: fused operators and kernels beside attention; off: the model's own; "
-        "w8a8: large layers in 8 bits, on an NPU.",
+        "w8a8 and int8: large layers in 8 bits, on an NPU and on a CPU; compiled: blocks by "
+        "torch.compile, on a GPU or CPU; fp8: compiled in 8-bit floating point, on a GPU.",
         autocompletion=_layers,
     ),
 ]
@@ -45,7 +47,7 @@ LanguageLayers = Annotated[
     str,
     typer.Option(
         "--layers",
-        help="As of generate; int8: a language model's weights in 8 bits, on a CPU.",
+        help="As of generate; int8: a language model's weights alone in 8 bits, on a CPU.",
         autocompletion=_language_layers,
     ),
 ]

@@ -26,8 +26,16 @@ def how_it_runs(model: str) -> str:
         seen = f", some layers see {' or '.join(windows)} tokens" if windows else ""
         return (
             f"{loaded.name} runs packed, many requests in each forward: {dtype}, room for {tokens} "
-            f"tokens in blocks of {lanes[0].pool.size}{seen}{_sees(loaded)}"
+            f"tokens in blocks of {lanes[0].pool.size}{seen}{_recorded(loaded)}{_sees(loaded)}"
         )
+
+
+def _recorded(loaded: LanguageModel) -> str:
+    """Whether its steps are CUDA graphs, where that could be."""
+    if loaded.device.kind != "cuda" or loaded.packed is None:
+        return ""
+    reason = loaded.packed.why_unrecorded
+    return ", its steps recorded" if reason is None else f", its steps not recorded ({reason})"
 
 
 def _sees(loaded: LanguageModel) -> str:

@@ -64,9 +64,7 @@ def main() -> int:
     print(f"{report['device']}, torch {torch.__version__}, bfloat16", flush=True)
     for shape in options.shapes:
         model, tokenizer = made(shape, options.device)
-        report[shape] = {
-            case: measured(case, model, tokenizer, options.rounds) for case in options.cases
-        }
+        report[shape] = {case: measured(case, model, tokenizer, options) for case in options.cases}
         del model
         if options.json is not None:
             options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -77,6 +75,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["smollm2", "llama"])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path)
@@ -104,12 +103,14 @@ def made(shape: str, device: str) -> tuple[Any, Any]:
     return model, PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
 
 
-def measured(case: str, model: Any, tokenizer: Any, rounds: int) -> dict[str, list[float]]:
+def measured(
+    case: str, model: Any, tokenizer: Any, options: argparse.Namespace
+) -> dict[str, list[float]]:
     """Tokens per second of every way, round after round."""
     work, ways, told = CASES[case]
-    found: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(rounds):
-        for way in ways:
+    found: dict[str, list[float]] = {way: [] for way in ways if way in options.ways}
+    for turn in range(options.rounds):
+        for way in found:
             try:  # other texts each time: what was computed is found again by its beginning
                 both = [work(model.config.vocab_size, 2 * turn + i) for i in range(2)]
                 with WAYS[way](model, tokenizer) as run:

@@ -14,8 +14,13 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from mindsd.allocator import Kept, keep_large
+from mindsd.attention.compiled import Compiled
 from mindsd.attention.cpu_fused import CpuFused, fuse_large
 from mindsd.attention.for_diffusers import Attached, attach
+from mindsd.attention.image_layers import COMPILED, lay_below
+from mindsd.attention.int8_layers import round_layers
+from mindsd.attention.layers import IMAGE_EIGHT_BITS, IMAGE_LAYERS, check_layers
+from mindsd.attention.npu_fused import Fused
 from mindsd.attention.registry import default_registry
 from mindsd.batching.counts import Counts
 from mindsd.config import Acceleration, speed_named
@@ -35,6 +40,8 @@ from mindsd.stepcache.calls import follow_calls
 from mindsd.stepcache.denoiser import Denoiser
 from mindsd.stepcache.trajectory import Trajectory, following
 from mindsd.wrap import Wrap
+
+LAYERS = ("auto", "off", "int8", *COMPILED)
 
 
 @contextmanager
@@ -66,6 +73,8 @@ class Accelerated:
 
     Attributes:
         on_cpu: modules made fast on a CPU without doing less.
+        below: its blocks as torch compiled them.
+        quantized: the layers of its denoisers in 8 bits.
         attached: our attention, where the modules are large, on a CPU, and it outdoes torch's.
     """
 
@@ -76,10 +85,16 @@ class Accelerated:
         self._wraps: list[Wrap] = []
         self._denoisers: dict[str, Denoiser] = {}
         self.on_cpu: dict[str, CpuFused] = {}
+        self.below: list[Compiled] = []
+        self.quantized: dict[str, Fused] = {}
         self._kept: Kept | None = None
         self.attached: Attached | None = None
         try:
-            if layers != "off":  # below all that looks at what blocks are given
+            if layers == "int8":  # before what is fused looks at it
+                for name, own in find_denoisers(pipe.components).items():
+                    self.quantized[name] = round_layers(own)
+            self.below = lay_below(layers, find_denoisers(pipe.components))
+            if layers not in ("off", *COMPILED):  # below all that looks at what blocks are given
                 self.on_cpu = fuse_large(modules(pipe.components))
                 self._kept = keep_large() if self.on_cpu else None
             self._put(find_denoisers(pipe.components))
@@ -111,7 +126,8 @@ class Accelerated:
             self.attached.remove()
         if self._kept is not None:
             self._kept.remove()
-        for own in (*self._wraps, *self._denoisers.values(), *self.on_cpu.values()):
+        on_layers = *self.on_cpu.values(), *reversed(self.below), *self.quantized.values()
+        for own in (*self._wraps, *self._denoisers.values(), *on_layers):
             own.remove()
         if self._trajectory is not None:
             self._trajectory.remove()
@@ -152,14 +168,18 @@ def accelerate(
         speed: instead, by name: "lossless", "quality", "balanced" or "fast".
         profile: instead, a file that `mindsd tune` wrote for this model.
         layers: "auto" makes layers of large models on a CPU fast (attention/cpu_fused.py), "off"
-            leaves the model its own.
+            leaves the model its own; "int8" is "auto" with large layers of the denoiser in 8 bits,
+            on a CPU (attention/int8_layers.py); "compiled" and "fp8" as attention/image_layers.py
+            says.
 
     Raises:
         RequestError: this pipeline cannot do it or runs on an engine; not exactly one is given; the
-            profile is broken or another model's; unknown layers.
+            profile is broken or another model's; unknown layers, or none that can be had here.
     """
-    if layers not in ("auto", "off"):
-        raise RequestError(f"unknown layers {layers!r}; choose auto, off")
+    if layers not in LAYERS:
+        raise RequestError(f"unknown layers {layers!r}; choose {', '.join(LAYERS)}")
+    if layers in COMPILED:
+        check_layers(layers, pipe.device.type, pipe.dtype, IMAGE_LAYERS, IMAGE_EIGHT_BITS)
     if sum(given is not None for given in (acceleration, speed, profile)) != 1:
         raise RequestError("say an acceleration, a speed or a profile, one of the three")
     if is_accelerated(pipe):

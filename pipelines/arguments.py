@@ -18,6 +18,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.scheduler_choice import SchedulerChoice
+from mindsd.pipelines.tiles import SHARE, can_tile
 from mindsd.stepcache.course import flows
 from mindsd.weights.defaults import CallDefaults
 
@@ -170,7 +171,7 @@ class Arguments:
         """Bytes of activations at the worst moment, the decoder's last level (an estimate).
 
         Raises:
-            RequestError: it is more than the `total` bytes that the device has.
+            RequestError: it is more than the `total` bytes that the device has, in tiles, too.
         """
         assert parameters.width and parameters.height
         vae = getattr(self.pipe, "vae", None)
@@ -179,9 +180,10 @@ class Arguments:
         channels = (getattr(vae.config, "block_out_channels", None) or [128])[0]
         itemsize = next(vae.parameters()).element_size()
         needed = parameters.width * parameters.height * channels * itemsize * DECODER_COPIES
-        if needed > total:
+        least = needed // SHARE if can_tile(vae) else needed
+        if least > total:
             raise RequestError(
-                f"{parameters.width}x{parameters.height} needs about {needed / 2**30:.0f} GiB to "
+                f"{parameters.width}x{parameters.height} needs about {least / 2**30:.0f} GiB to "
                 f"decode, and this device has {total / 2**30:.0f}; ask for a smaller size"
             )
         return needed

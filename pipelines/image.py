@@ -195,7 +195,7 @@ class ImagePipeline:
         def on_latents(latents: torch.Tensor) -> None:
             heard[:] = [latents]
 
-        parts = self.model.own_parts()
+        parts = self.model.own_parts(request)
         if parameters.scheduler is not None:
             parts["scheduler"] = self.arguments.scheduler(parameters.scheduler)
         generator = torch.Generator("cpu").manual_seed(parameters.seed)

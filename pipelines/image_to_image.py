@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
-from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
+import diffusers
+from diffusers import DiffusionPipeline
 
 from mindsd.pipelines.image import ImagePipeline, ImageResult
 from mindsd.pipelines.parameters import Wishes, several
@@ -18,7 +19,8 @@ class ImageToImage(ImagePipeline):
 
     @classmethod
     def _suitable(cls, pipe: DiffusionPipeline) -> DiffusionPipeline:
-        return related(AutoPipelineForImage2Image, pipe, "image-to-image")
+        # Looked up when it is needed: with it come all pipelines that diffusers knows.
+        return related(diffusers.AutoPipelineForImage2Image, pipe, "image-to-image")
 
     def __call__(
         self,

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
-from diffusers import (
-    AutoPipelineForInpainting,
-    DiffusionPipeline,
-    StableDiffusion3InpaintPipeline,
-)
+import diffusers
+from diffusers import DiffusionPipeline
 
 from mindsd.errors import ModelError
 from mindsd.pipelines.image import ImagePipeline, ImageResult
@@ -25,9 +22,11 @@ class Inpaint(ImagePipeline):
 
     @classmethod
     def _suitable(cls, pipe: DiffusionPipeline) -> DiffusionPipeline:
-        found = related(AutoPipelineForInpainting, pipe, "inpainting")
+        # Looked up when it is needed: with it come all pipelines that diffusers knows.
+        found = related(diffusers.AutoPipelineForInpainting, pipe, "inpainting")
         channels = getattr(getattr(found, "transformer", None), "config", {}).get("in_channels")
-        if isinstance(found, StableDiffusion3InpaintPipeline) and channels not in SD3_CHANNELS:
+        sd3 = isinstance(found, diffusers.StableDiffusion3InpaintPipeline)
+        if sd3 and channels not in SD3_CHANNELS:
             known = " or ".join(map(str, SD3_CHANNELS))
             raise ModelError(
                 f"{type(found).__name__} of diffusers inpaints with {known} input channels, this "

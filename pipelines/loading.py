@@ -47,8 +47,10 @@ def load_model(
             NPU "sparse:0.5" (half of the keys of long sequences, lossy), "mindiesd" or
             "flash-attn-npu" (first, where installed).
         layers: beside attention, "auto" (an NPU's fused operators; on a CPU prepacked layers and
-            fused kernels, for large models), "off" (diffusers' own) or "w8a8" (as "auto", with the
-            denoiser's large linear layers in 8 bits).
+            fused kernels, for large models), "off" (diffusers' own), or as "auto" with the
+            denoiser's large layers in 8 bits: "w8a8" on an NPU, "int8" on a CPU; "compiled" has
+            torch compile the blocks, on an NVIDIA GPU or a CPU, "fp8" with large linear layers of
+            the denoiser in 8-bit floating point, on a GPU.
 
     Raises:
         ModelError: the folder is missing, incomplete, not safe, or not readable.

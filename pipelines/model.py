@@ -11,9 +11,12 @@ from diffusers import DiffusionPipeline
 from mindsd.allocator import Kept, keep_large
 from mindsd.aside import aside
 from mindsd.attention.chosen import check_attention, registry_of
+from mindsd.attention.compiled import Compiled
 from mindsd.attention.cpu_fused import CpuFused, fuse_large
 from mindsd.attention.for_diffusers import Attached, attach
-from mindsd.attention.layers import check_layers
+from mindsd.attention.image_layers import COMPILED, lay_below
+from mindsd.attention.int8_layers import round_layers
+from mindsd.attention.layers import IMAGE_EIGHT_BITS, IMAGE_LAYERS, check_layers
 from mindsd.attention.npu_elsewhere import keep_off
 from mindsd.attention.npu_fused import Fused, fuse
 from mindsd.attention.npu_w8a8 import quantize
@@ -32,6 +35,8 @@ from mindsd.pipelines.modules import (
 )
 from mindsd.pipelines.precision import Precisions, upcast_copy
 from mindsd.pipelines.shared_engine import SharedEngine
+from mindsd.pipelines.tiles import tileable
+from mindsd.request import Request
 from mindsd.stepcache.advice import follow_advice
 from mindsd.stepcache.calls import follow_calls
 from mindsd.stepcache.denoiser import Denoiser
@@ -39,6 +44,7 @@ from mindsd.stepcache.trajectory import present_trajectory
 from mindsd.weights.defaults import CallDefaults
 from mindsd.wrap import Wrap
 
+EIGHT_BITS = {"w8a8": quantize, "int8": round_layers}
 MEMORY_SHARE = 0.8  # of what is free when the model gets its engine
 
 
@@ -61,7 +67,8 @@ class LoadedModel:
         attached: our attention, while it is on.
         fused: what stands beside attention, in an NPU's fused operators, while it is on.
         on_cpu: its modules made fast on a CPU, while they are.
-        quantized: the linear layers of the denoisers in 8 bits, while they are.
+        quantized: the layers of the denoisers in 8 bits, while they are.
+        below: its blocks as torch compiled them, while it is open.
         denoisers: the modules that steps are made with, ready to do less, while it is open.
         loras: its LoRA adapters; they go when it is shut.
         shared: its users and their engine.
@@ -77,6 +84,7 @@ class LoadedModel:
     fused: dict[str, Fused] = field(default_factory=dict)
     on_cpu: dict[str, CpuFused] = field(default_factory=dict)
     quantized: dict[str, Fused] = field(default_factory=dict)
+    below: list[Compiled] = field(default_factory=list)
     denoisers: dict[str, Denoiser] = field(default_factory=dict)
     loras: ImageAdapters = field(init=False)
     shared: SharedEngine = field(init=False)
@@ -86,7 +94,8 @@ class LoadedModel:
 
     def __post_init__(self) -> None:
         check_attention(self.attention, self.device.kind)
-        check_layers(self.layers, self.device.kind, self.pipe.dtype)
+        words = IMAGE_LAYERS, IMAGE_EIGHT_BITS
+        check_layers(self.layers, self.device.kind, self.pipe.dtype, *words)
         self.loras = ImageAdapters(self.pipe)
         self.shared = SharedEngine(self.name, self._own_engine, self._open, self._close)
 
@@ -98,11 +107,15 @@ class LoadedModel:
         except RequestError:
             return ""
 
-    def own_parts(self) -> dict[str, Any]:
+    def own_parts(self, request: Request) -> dict[str, Any]:
         """The components that each request needs one of its own of, instead of the shared ones."""
-        if self._upcast is None:
+        shared = self.pipe.components.get("vae")
+        if shared is None:
             return {}
-        return {"vae": Precisions(self.pipe.components["vae"], self._upcast)}
+        vae = tileable(shared, request, self.device)
+        if self._upcast is None:
+            return {"vae": vae}
+        return {"vae": Precisions(vae, tileable(self._upcast, request, self.device))}
 
     def _own_engine(self) -> Engine:
         budget = int(MEMORY_SHARE * self.device.free())
@@ -119,12 +132,17 @@ class LoadedModel:
             )
         if is_accelerated(self.pipe):
             raise RequestError(f"{self.name} is under accelerate(); leave that first")
-        if self.layers == "w8a8":  # first: it may refuse, and what is fused looks at it
-            denoisers = find_denoisers(self.pipe.components)
-            self.quantized = {name: quantize(own) for name, own in denoisers.items()}
+        if (in_eight_bits := EIGHT_BITS.get(self.layers)) is not None:
+            # first: it may refuse, and what is fused looks at it
+            for name, own in find_denoisers(self.pipe.components).items():
+                self.quantized[name] = in_eight_bits(own)
         self._upcast = upcast_copy(self.pipe)
-        if self.layers != "off":
-            self._speed_up_cpu()  # below all that looks at what blocks are given
+        models = modules(self.pipe.components)
+        if self._upcast is not None:
+            models["upcast"] = self._upcast
+        self.below = lay_below(self.layers, find_denoisers(self.pipe.components))
+        if self.layers not in ("off", *COMPILED):
+            self._speed_up_cpu(models)  # below all that looks at what blocks are given
         self.loras = ImageAdapters(self.pipe)  # those that were closed stay closed
         for own in modules(self.pipe.components).values():
             self._wraps += keep_off(own)
@@ -151,27 +169,24 @@ class LoadedModel:
             fused.remove()
         for own in reversed(self._wraps):
             own.remove()
-        for own in (*self.denoisers.values(), *self.on_cpu.values()):
+        for own in (*self.denoisers.values(), *self.on_cpu.values(), *reversed(self.below)):
             own.remove()
         self.attached, self._upcast, self._kept = None, None, None
         self.fused, self.on_cpu, self.quantized = {}, {}, {}
-        self._wraps.clear()
-        self.denoisers.clear()
+        for own in (self._wraps, self.denoisers, self.below):
+            own.clear()
 
-    def _speed_up_cpu(self) -> None:
+    def _speed_up_cpu(self, models: dict[str, Any]) -> None:
         """A large model's layers as a CPU runs them fast, and its memory kept for it."""
         if self.device.kind != "cpu":
             return
         _ = self.fingerprint  # it reads every weight, as the model has it
-        models = modules(self.pipe.components)
-        if self._upcast is not None:
-            models["upcast"] = self._upcast
         self.on_cpu = fuse_large(models)
         self._kept = keep_large() if self.on_cpu else None
 
     def _attach(self) -> Attached | None:
         registry, device = registry_of(self.attention), self.device.torch
-        if registry is None:
+        if registry is None or self.layers in COMPILED:
             return None
         dtype = next(next(iter(modules(self.pipe.components).values())).parameters()).dtype
         wanted = self.attention != "auto" or registry.outdoes_torch(device, dtype)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mindsd.kvcache.step import Segment, Step, slots_of
-from mindsd.kvcache.tiles import FIELDS, LONG, Tiles, tile_integers, tiles_key
+from mindsd.kvcache.tiles import FIELDS, Tiles, tile_integers, tiles_key
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Shape:
 
     Attributes:
         tokens, rows: at most; rows are tokens whose logits are wanted.
-        tile: tokens of one, 1 or `LONG`.
+        tile: tokens of one.
         sequences: at most, where tiles have several tokens.
         axes: leading dimensions of positions.
     """

@@ -86,7 +86,7 @@ def prompts(number: int, most: int = 40) -> list[list[int]]:
 @torch.no_grad()
 def generated(model: Any, prompt: list[int], number: int) -> list[int]:
     """What transformers' own `generate` says, greedily."""
-    ids = torch.tensor([prompt])
+    ids = torch.tensor([prompt], device=model.device)
     out = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
