@@ -33,6 +33,14 @@ def test_the_page_of_help_takes_little():
     assert not imported({"pydantic", "httpx", "dynamicprompts", "fastapi", "gradio"}, "--help")
 
 
+def test_drawing_imports_no_pipeline_but_the_model_s():
+    code = (
+        "import sys, mindsd.app.drawing; print('diffusers.pipelines.auto_pipeline' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.split() == ["False"], run.stderr
+
+
 def imported(modules, *arguments):
     """Which of them a command line has imported."""
     code = (
