@@ -27,24 +27,29 @@ from torch.utils.flop_counter import FlopCounterMode
 from mindsd.allocator import keep_large
 from mindsd.attention.cpu_fused import fuse_cpu
 from mindsd.attention.for_diffusers import attach
+from mindsd.attention.int8_layers import round_layers
 from mindsd.attention.registry import default_registry
 from mindsd.device import cpu_facts
 
 DTYPE = torch.bfloat16
 CEILING = 2048  # rows and columns of the matrices whose product is the ceiling
 MODELS = {"unet": "UNet step", "dit": "DiT step", "vae": "VAE decode"}
-WAYS = ("eager", "channels_last", "mindsd")
+WAYS = ("eager", "channels_last", "mindsd", "int8")
+OURS = WAYS[2:]
 COMPILED = "compile"
 Forward = Callable[[], Tensor]
+Clock = Callable[[], float]
+CLOCKS = {False: time.perf_counter, True: time.process_time}
 
 
 @torch.inference_mode()
 def main() -> int:
     options = read_options()
     torch.set_num_threads(options.threads)
-    ways = (*WAYS, *([COMPILED] if options.compile else []))
+    ways = (*options.ways, *([COMPILED] if options.compile else []))
     found = [measure(name, ways, options) for name in options.models]
-    report = {"cpu": cpu_facts()[0], "threads": options.threads, "models": found}
+    clock = CLOCKS[options.processor_time].__name__
+    report = {"cpu": cpu_facts()[0], "threads": options.threads, "clock": clock, "models": found}
     text = markdown(report)
     print(text)
     for path, content in ((options.json, json.dumps(report, indent=1)), (options.markdown, text)):
@@ -56,8 +61,10 @@ def main() -> int:
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--processor-time", action="store_true", help="on a busy machine, 1 thread")
     parser.add_argument("--compile", action="store_true", help="torch.compile, too: a minute each")
     parser.add_argument("--profile", action="store_true", help="what the time goes to")
     parser.add_argument("--json", type=Path)
@@ -67,23 +74,25 @@ def read_options() -> argparse.Namespace:
 
 def measure(name: str, ways: tuple[str, ...], options: argparse.Namespace) -> dict[str, Any]:
     model, forward = made(name)
+    ways = tuple(way for way in ways if way != "int8" or name != "vae")  # it rounds denoisers
     with FlopCounterMode(display=False) as counter:
         plain = forward()
+    clock = CLOCKS[options.processor_time]
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     ceilings: list[float] = []
     apart: dict[str, dict[str, float]] = {}
-    profile: list[dict[str, Any]] = []
+    profiles: dict[str, list[dict[str, Any]]] = {}
     for turn in range(options.rounds):
-        ceilings.append(ceiling())
+        ceilings.append(ceiling(clock))
         for way in ways:
             with entered(way, model) as on:
                 call = forward if on is None else on(forward)
                 result = call()
-                seconds[way].append(timed(call))
+                seconds[way].append(timed(call, clock))
                 if turn == 0:
                     apart[way] = difference(result, plain)
-                    if options.profile and way == "mindsd":
-                        profile = profiled(call)
+                    if options.profile and way in OURS:
+                        profiles[way] = profiled(call)
     rate = counter.get_total_flops() / 1e12
     return {
         "model": name,
@@ -92,7 +101,7 @@ def measure(name: str, ways: tuple[str, ...], options: argparse.Namespace) -> di
         "ceiling_tflops": statistics.median(ceilings),
         "seconds": seconds,
         "apart": apart,
-        "profile": profile,
+        "profiles": profiles,
     }
 
 
@@ -118,12 +127,9 @@ def _dit() -> tuple[nn.Module, Forward]:
         sample_size=64, cross_attention_dim=1152, caption_channels=4096
     ).eval()
     latents, text, mask = torch.randn(2, 4, 64, 64), torch.randn(2, 120, 4096), torch.ones(2, 120)
-    given = {
-        "encoder_hidden_states": text,
-        "encoder_attention_mask": mask,
-        "timestep": torch.tensor([500, 500]),
-        "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
-    }
+    given: dict[str, Any] = {"encoder_hidden_states": text, "encoder_attention_mask": mask}
+    given["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
+    given["timestep"] = torch.tensor([500, 500])
     return model, lambda: model(latents, **given, return_dict=False)[0]
 
 
@@ -147,7 +153,9 @@ def entered(way: str, model: nn.Module) -> Iterator[Callable[[Forward], Forward]
         if way == "channels_last":
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             stack.callback(lambda: model.to(memory_format=torch.contiguous_format))  # pyright: ignore
-        elif way == "mindsd":
+        if way == "int8":
+            stack.enter_context(round_layers(model))
+        if way in OURS:
             for own in ours(model):
                 stack.enter_context(own)
         yield compiled if way == COMPILED else None
@@ -177,18 +185,17 @@ def compiled(forward: Forward) -> Forward:
     return _compiled[id(forward)]
 
 
-def ceiling() -> float:
+def ceiling(clock: Clock) -> float:
     """TFLOP/s of a large product of matrices, now."""
     a, b = (torch.randn(CEILING, CEILING).to(DTYPE) for _ in range(2))
-    torch.nn.functional.linear(a, b)
-    best = min(timed(lambda: torch.nn.functional.linear(a, b)) for _ in range(5))
+    best = min(timed(lambda: torch.nn.functional.linear(a, b), clock) for _ in range(6))
     return 2 * CEILING**3 / best / 1e12
 
 
-def timed(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def timed(function: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    start = clock()
     function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def difference(found: Tensor, plain: Tensor) -> dict[str, float]:
@@ -214,27 +221,28 @@ def profiled(forward: Forward) -> list[dict[str, Any]]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    lines = [f"{report['cpu']}, {report['threads']} threads, torch {torch.__version__}, bfloat16"]
+    told = report["cpu"], f"{report['threads']} threads", report["clock"]
+    lines = [", ".join((*told, f"torch {torch.__version__}", "bfloat16"))]
     for own in report["models"]:
-        size, top = own["parameters"] / 1e6, own["ceiling_tflops"]
+        size, top, base = own["parameters"] / 1e6, own["ceiling_tflops"], next(iter(own["seconds"]))
         lines += [
             f"\n{MODELS[own['model']]}: {size:.0f} M parameters, {own['tflop']:.2f} TFLOP; "
             f"a product of {CEILING} x {CEILING}: {top:.2f} TFLOP/s\n",
-            "way | seconds | spread | against eager | of the ceiling | cosine | greatest error",
+            f"way | seconds | spread | against {base} | of the ceiling | cosine | greatest error",
             "---|---|---|---|---|---|---",
         ]
-        eager = statistics.median(own["seconds"]["eager"])
+        first = statistics.median(own["seconds"][base])
         for way, seconds in own["seconds"].items():
             middle, apart = statistics.median(seconds), own["apart"][way]
             share = own["tflop"] / middle / top
             lines.append(
                 f"{way} | {middle:.2f} | {min(seconds):.2f}-{max(seconds):.2f} | "
-                f"{eager / middle:.2f}x | {share:.0%} | {apart['cosine']:.5f} | "
+                f"{first / middle:.2f}x | {share:.0%} | {apart['cosine']:.5f} | "
                 f"{apart['greatest']:.1%}"
             )
-        lines += [
-            f"\n{row['ms']:8.1f} ms {row['calls']:4} {row['operator']}" for row in own["profile"]
-        ]
+        for way, rows in own["profiles"].items():
+            each = [f"{row['ms']:8.1f} ms {row['calls']:4} {row['operator']}" for row in rows]
+            lines += [f"\n{way}:", *each]
     return "\n".join(lines)
 
 

@@ -149,7 +149,7 @@ class LoadedModel:
         steppers = find_denoisers(self.pipe.components)
         for name, module in steppers.items():
             self.denoisers[name] = Denoiser(module)
-        self._wraps += open_modules(self.pipe.components)
+        self._wraps += open_modules(self.pipe.components, self.quantized)
         self._wraps += [follow_calls(own, present_trajectory) for own in steppers.values()]
         advisers = find_advisers(self.pipe.components)
         self._wraps += [follow_advice(own, present_trajectory) for own in advisers.values()]

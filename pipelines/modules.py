@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
@@ -16,9 +16,14 @@ from mindsd.wrap import Wrap, wrap, wraps_of
 HELPERS = ("ControlNet", "Adapter")  # called once a step too, but only to advise the denoiser
 
 
-def open_modules(components: Mapping[str, Any]) -> list[Wrap]:
-    """Make every component that holds weights batchable; remove the wraps in reversed order."""
-    return [own for name, part in modules(components).items() for own in _open(name, part)]
+def open_modules(components: Mapping[str, Any], rounded: Container[str] = ()) -> list[Wrap]:
+    """Make every component that holds weights batchable; remove the wraps in reversed order.
+
+    Args:
+        rounded: names of those that compute in 8 bits.
+    """
+    opened = (_open(name, part, name in rounded) for name, part in modules(components).items())
+    return [own for wraps in opened for own in wraps]
 
 
 def modules(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
@@ -66,12 +71,12 @@ def _helps(part: torch.nn.Module) -> bool:
     return any(word in type(part).__name__ for word in HELPERS)
 
 
-def _open(name: str, part: torch.nn.Module) -> list[Wrap]:
+def _open(name: str, part: torch.nn.Module, rounded: bool) -> list[Wrap]:
     encoder, decoder = getattr(part, "encoder", None), getattr(part, "decoder", None)
     if not (hasattr(part, "decode") and isinstance(decoder, torch.nn.Module)):
         cacheless = _kind(name) == "text" and _accepts(part.forward, "use_cache")
         below = [wrap(part, "forward", _without_cache)] if cacheless else []
-        return [*below, make_batchable(part, "forward", _kind(name), name)]
+        return [*below, make_batchable(part, "forward", _kind(name), name, rounded)]
     if _accepts(decoder.forward, "feat_cache"):
         # Video autoencoders keep state on the module between frames: only a whole decode is pure.
         return [make_batchable(part, "decode", "image", name)]

@@ -48,6 +48,7 @@ class Batchable:
         function: the method itself, without any wrap. It must be pure: same rows in, same rows out.
         kind: what it is for ("text", "denoise", "image"); the engine is fair between kinds.
         name: what people call its module, for warnings.
+        rounded: it computes in 8 bits, which make the least difference one of half precision's.
         alone: set when its results turned out not to be rows; its calls are never stacked again.
         proven: forms of calls (`Call.form`), with adapters or without, whose stacked results were
             seen to equal those alone.
@@ -57,6 +58,7 @@ class Batchable:
     function: Callable[..., Any]
     kind: str
     name: str = "module"
+    rounded: bool = False
     alone: bool = False
     proven: set[Hashable] = field(default_factory=set)
     caps: Caps = field(default_factory=Caps)

@@ -29,7 +29,9 @@ from mindsd.wrap import Wrap, wrap, wraps_of
 AUTOCAST = ("cpu", "cuda", "privateuseone")  # the last is what torch calls torch_npu's
 
 
-def make_batchable(owner: object, method: str, kind: str, name: str = "module") -> Wrap:
+def make_batchable(
+    owner: object, method: str, kind: str, name: str = "module", rounded: bool = False
+) -> Wrap:
     """Let every engine run `owner.method` for many requests at once.
 
     Called inside a request the method suspends it; called anywhere else it runs as always.
@@ -39,8 +41,9 @@ def make_batchable(owner: object, method: str, kind: str, name: str = "module") 
         method: "forward", or the method that pipelines call ("decode").
         kind: "text", "denoise" or "image"; the engine is fair between kinds.
         name: what people call it, for warnings.
+        rounded: see `Batchable`.
     """
-    batchable = Batchable(getattr(owner, method), kind, name)
+    batchable = Batchable(getattr(owner, method), kind, name, rounded)
 
     def suspend(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         here = getcurrent()

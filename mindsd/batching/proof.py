@@ -45,7 +45,8 @@ def _agrees(call: Call, result: Any) -> bool | None:
     floats = [(got, own) for got, own in pairs if _is_float(got)]
     if not all(own.isfinite().all() for _, own in floats):
         return None
-    return all(_distance(got, own) <= 1 for got, own in floats)  # False for not a number
+    rounded = call.batchable.rounded
+    return all(_distance(got, own, rounded) <= 1 for got, own in floats)  # not where it is none
 
 
 def _differ(first: Call, last: Call) -> bool:
@@ -63,8 +64,9 @@ def _is_float(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
 
 
-def _distance(got: torch.Tensor, alone: torch.Tensor) -> float:
+def _distance(got: torch.Tensor, alone: torch.Tensor, rounded: bool) -> float:
     """In units of what rounding may make."""
+    allowed = HALF_TOLERANCE if rounded else TOLERANCE.get(got.dtype, HALF_TOLERANCE)
     reference = alone.float()
     size = reference.norm().clamp_min(1e-12)
-    return float((got.float() - reference).norm() / size) / TOLERANCE.get(got.dtype, HALF_TOLERANCE)
+    return float((got.float() - reference).norm() / size) / allowed

@@ -87,6 +87,16 @@ def test_rows_that_know_of_each_other_make_every_call_run_alone_from_then_on():
     assert batchable.alone and not calls[0].fits(calls[1])
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.filterwarnings("ignore:unet cannot serve")
+def test_8_bits_may_differ_by_more_than_rounding_in_company(rounded):
+    batchable = Batchable(
+        lambda sample: sample * (1 + 0.04 * (len(sample) > 1)), "denoise", "unet", rounded
+    )
+    attempt(calls_of(batchable, [1, 2, 3]), Counts())
+    assert batchable.alone is not rounded
+
+
 def test_a_form_is_proven_once():
     module = Module()
     batchable = Batchable(module.forward, "denoise")
