@@ -10,7 +10,10 @@ process; ways take turns (A B C A B C), and numbers are medians over the rounds.
 of memory for SDXL in float32, and hours for all at full size on two cores.
 
 "kept" is the memory behind all tensors that a tool holds when the last step has ended; "at 16 bits"
-is the same number of elements at two bytes each.
+is the same number of elements at two bytes each. Peers reuse what the last whole step gave; so does
+"order=0", while ours otherwise forecasts along a slope that it keeps as well, in float32. "layers
+off" is ours without its fast layers and attention, on the very modules that the peers run: what is
+left out is all that differs.
 """
 
 from __future__ import annotations
@@ -140,7 +143,7 @@ def headline(case: Case) -> str:
     job = case.job
     parts = [
         f"{job.size}x{job.size}",
-        f"{job.steps} steps" if job.timed else "after one whole step",
+        f"{job.steps} steps" if job.timed else f"after {job.steps} steps",
         "with guidance" if job.guided else "without guidance",
         f"{job.dtype}, {job.threads} threads",
     ]

@@ -17,7 +17,8 @@ class Job:
         settings: what the tool is told.
         size: side of the image in pixels.
         guided: two rows in a forward instead of one.
-        timed: whether one step is run beforehand, so that no time goes into first touches.
+        timed: whether an image of one step is drawn beforehand with the tool on, so that no time
+            goes into first touches.
         tiny: a model of the same parts but a few channels: to try the command itself.
     """
 

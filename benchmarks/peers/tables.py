@@ -28,7 +28,7 @@ def timed(results: Results, plain: str) -> str:
     rows = [
         [
             name,
-            f"{statistics.median(seconds(own)):.2f}",
+            spread(seconds(own)),
             f"{speedup(seconds(results[plain]), seconds(own)):.2f}x",
             f"{statistics.median(cpu(own)):.2f}",
             f"{speedup(cpu(results[plain]), cpu(own)):.2f}x",
@@ -53,6 +53,12 @@ def seconds(own: Sequence[Measured]) -> list[float]:
 
 def cpu(own: Sequence[Measured]) -> list[float]:
     return [one.cpu for one in own]
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median, and from the least to the most where there are several."""
+    median = f"{statistics.median(values):.2f}"
+    return f"{median} ({min(values):.2f}-{max(values):.2f})" if len(values) > 1 else median
 
 
 def speedup(plain: Sequence[float], own: Sequence[float]) -> float:

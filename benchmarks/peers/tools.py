@@ -16,8 +16,10 @@ def plain(pipe: Any) -> Kept:
     return tuple
 
 
-def mindsd(pipe: Any, step_cache: str | None = None, token_merge: Any = None) -> Kept:
-    """Ours; `step_cache` as its text, `token_merge` as its fields."""
+def mindsd(
+    pipe: Any, step_cache: str | None = None, token_merge: Any = None, layers: str = "auto"
+) -> Kept:
+    """Ours; `step_cache` as its text, `token_merge` as its fields, `layers` of `accelerate`."""
     from mindsd import Acceleration, accelerate
     from mindsd.stepcache.plan import StepCache
     from mindsd.tokenmerge.plan import TokenMerge
@@ -26,7 +28,7 @@ def mindsd(pipe: Any, step_cache: str | None = None, token_merge: Any = None) ->
         None if step_cache is None else StepCache.parse(step_cache),
         None if token_merge is None else TokenMerge(**token_merge),
     )
-    accelerated = accelerate(pipe, wished)
+    accelerated = accelerate(pipe, wished, layers=layers)
 
     def kept() -> Any:
         trajectory = accelerated._trajectory

@@ -50,9 +50,9 @@ class Watch:
 def measure(job: Job) -> Measured:
     torch.set_num_threads(job.threads)
     pipe = build(job)
+    kept = TOOLS[job.tool](pipe, **job.settings)
     if job.timed:
         pipe(**asked(job, pipe), num_inference_steps=1)
-    kept = TOOLS[job.tool](pipe, **job.settings)
     question = asked(job, pipe)
     watch = Watch(pipe, job.steps - 1, kept)
     pipe(**question, num_inference_steps=job.steps, callback_on_step_end=watch.step)

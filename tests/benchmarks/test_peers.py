@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.peers.cases import cases
 from benchmarks.peers.job import Job, Measured
-from benchmarks.peers.tables import kept, markdown, speedup, steps_run, timed
+from benchmarks.peers.tables import kept, markdown, speedup, spread, steps_run, timed
 from benchmarks.peers.turns import Failed, ask, run
 from benchmarks.peers.worker import sizes
 
@@ -41,6 +41,11 @@ def test_a_table_of_times():
     assert lines[3].split(" | ")[1:8] == [*second, "2 of 4 (1001)", "1.500", "0.500"]
 
 
+def test_several_rounds_show_their_spread():
+    assert spread([8.0, 4.0, 5.0]) == "5.00 (4.00-8.00)"
+    assert spread([8.0]) == "8.00"
+
+
 def test_a_table_of_memory():
     assert kept({"ours": [measured()]}).splitlines()[-1] == "| ours | 4.0 | 2.0 |"
     assert markdown(["a"], [["b"]]) == "| a |\n| --- |\n| b |"
@@ -61,11 +66,12 @@ def test_ways_take_turns_and_follow_the_leaders_steps():
 
     told: list[str] = []
     results = run(case_of("dit"), 2, ask, told.append)
-    tools = ["first-block-cache", "plain", "cache-dit", "mindsd"]
+    tools = ["first-block-cache", "plain", "cache-dit", "mindsd", "mindsd"]
     assert [job.tool for job in asked] == tools * 2
     assert asked[2].settings == {"mask": "1001"}
     assert asked[3].settings == {"step_cache": "plan:1001,last=0,least=1"}
-    assert len(told) == 8 and all(len(own) == 2 for own in results.values())
+    assert asked[4].settings == {**asked[3].settings, "layers": "off"}
+    assert len(told) == 10 and all(len(own) == 2 for own in results.values())
 
 
 def test_a_leader_that_runs_all_leaves_nothing_to_compare():
