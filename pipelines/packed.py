@@ -203,7 +203,7 @@ class PackedModel:
             self.why_unrecorded = None
         except Exception as error:  # whatever it is: unasked, it may not cost a model its packing
             self._recorder = None
-            self.why_unrecorded = f"{type(error).__name__}: {error}".split("\n")[0]
+            self.why_unrecorded = str(error).split("\n")[0] or type(error).__name__
 
     def _alone(self, layers: str) -> tuple[list[Sample], Sample | None]:
         """What it gives alone, in 8 bits where they are wished: packing must not change that."""
@@ -232,7 +232,11 @@ class PackedModel:
         name, tolerance = type(self.model).__name__, TOLERANCES.get(self.model.dtype, 1e-1)
         if self._quantized is not None or self._rounded is not None:
             tolerance = max(tolerance, EIGHT_BITS)
-        return prove(name, samples, self.new_forward(), self.lanes, self.runs, tolerance)
+        forward = self.new_forward()
+        proven = prove(name, samples, forward, self.lanes, self.runs, tolerance)
+        if isinstance(forward, Replay) and forward.left:
+            raise ModelError(next(iter(forward.left.values())))
+        return proven
 
 
 def _explained(name: str, error: BaseException) -> BaseException:

@@ -50,8 +50,7 @@ class Replay:
 
     Attributes:
         counts: how often each shape ran.
-
-    Raises (when called): whatever recording raises; the caller's forward is then of no use here.
+        left: shapes that could not be recorded, and why; they run as always.
     """
 
     def __init__(
@@ -65,12 +64,14 @@ class Replay:
         self._pages: PageStore | None = None
         self._places: tuple[int, ...] = ()
         self.counts: dict[Shape, int] = {}
+        self.left: dict[Shape, str] = {}
 
     def __call__(self, ids: Tensor, positions: Tensor, index: Tensor, **more: Any) -> Tensor:
         """Logits [R, V] of the tokens at `index`, as the forward gives them, inside a step."""
         step = present_step()
         assert step is not None
-        if more or (shape := shape_of(step, len(index), positions.shape[:-1])) is None:
+        shape = None if more else shape_of(step, len(index), positions.shape[:-1])
+        if shape is None or shape in self.left:
             return self._forward(ids, positions, index, **more)
         self._look(step)
         self.counts[shape] = self.counts.get(shape, 0) + 1
@@ -101,7 +102,10 @@ class Replay:
                 return self._forward(frame.ids, frame.positions, frame.index)
 
         first = run()
-        self._recorded[shape] = Recorded(frame, self._recorder.record(run))
+        try:
+            self._recorded[shape] = Recorded(frame, self._recorder.record(run))
+        except Exception as error:  # what was computed is right all the same
+            self.left[shape] = f"{type(error).__name__}: {error}".split("\n")[0]
         return first
 
 

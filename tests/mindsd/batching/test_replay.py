@@ -112,6 +112,23 @@ def test_what_cannot_be_recorded_runs_as_before_and_says_why():
         assert [list(one.tokens) for one in llm(texts, **GREEDY)] == expected
 
 
+class FailingWhenLong(Again):
+    def record(self, function):
+        if len(function()) == 1 and self.recorded >= 2:
+            raise RuntimeError("it waits for the GPU")
+        return super().record(function)
+
+
+def test_a_shape_that_cannot_be_recorded_runs_as_always():
+    model, texts = decoder("llama"), prompts(3)
+    expected = [generated(model, text, NEW) for text in texts]
+    with opened(model, FailingWhenLong()) as llm:
+        found = [list(llm(text, **GREEDY).tokens) for text in texts]
+        left = forward_of(llm).left
+        assert found == expected
+        assert left and set(left.values()) == {"RuntimeError: it waits for the GPU"}
+
+
 class Stale(Again):
     """Runs nothing again: as a graph of something that does not read its tensors."""
 
