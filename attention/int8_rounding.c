@@ -6,30 +6,12 @@
    What holds a number that is none, or an infinite one, gets a scale that is no number: so does all
    that is computed from it, as it would without rounding. Vectors of GNU C, sixteen numbers. */
 
-#include <stdint.h>
-#include <string.h>
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
+#include "lanes.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
-enum { LANES = 16 };
-
-typedef float vec __attribute__((vector_size(64)));
-typedef int32_t ints __attribute__((vector_size(64)));
-typedef uint32_t bits __attribute__((vector_size(64)));
-typedef uint16_t halves __attribute__((vector_size(32)));
 typedef int8_t bytes __attribute__((vector_size(16)));
 
 static const float MAGIC = 12582912.0f; /* 1.5 * 2^23: added, the nearest whole is the last bits */
 static const int32_t MAGIC_BITS = 0x4b400000, INFINITE = 0x7f800000;
-
-INLINE vec all(float x) { return (vec){} + x; }
-
-INLINE vec choose(ints where, vec yes, vec no) {
-    return (vec)((where & (ints)yes) | (~where & (ints)no));
-}
 
 INLINE vec lower(vec a, vec b) { /* b where a is none */
 #ifdef __AVX512F__
@@ -50,47 +32,6 @@ INLINE ints greater(ints a, ints b) {
 INLINE ints byte(ints x) { /* within 0 and 255 */
     x = greater(x, (ints){});
     return -greater(-x, (ints){} - 255);
-}
-
-/* To the nearest, ties to even; what is not a number stays none. */
-INLINE halves narrow(vec x) {
-#ifdef __AVX512BF16__
-    return (halves)_mm512_cvtneps_pbh((__m512)x);
-#else
-    bits raw = (bits)x, even = (raw >> 16) & 1, quiet = (bits)(x != x);
-    bits rounded = (raw + 0x7fffu + even) >> 16;
-    return __builtin_convertvector((quiet & 0x7fc0u) | (~quiet & rounded), halves);
-#endif
-}
-
-/* `count` numbers from place `at`; lanes beyond them are zero. */
-INLINE vec load(const void *from, long at, long count, int bf16) {
-    if (bf16) {
-        halves x = {};
-        const uint16_t *own = (const uint16_t *)from + at;
-        if (count >= LANES)
-            memcpy(&x, own, sizeof x);
-        else
-            memcpy(&x, own, count * sizeof *own);
-        return (vec)(__builtin_convertvector(x, bits) << 16);
-    }
-    vec x = {};
-    const float *own = (const float *)from + at;
-    if (count >= LANES)
-        memcpy(&x, own, sizeof x);
-    else
-        memcpy(&x, own, count * sizeof *own);
-    return x;
-}
-
-INLINE void store(void *to, long at, long count, int bf16, vec x) {
-    halves small = narrow(x);
-    const void *from = bf16 ? (const void *)&small : (const void *)&x;
-    long size = bf16 ? sizeof(uint16_t) : sizeof(float);
-    if (count >= LANES)
-        memcpy((char *)to + at * size, from, bf16 ? sizeof small : sizeof x);
-    else
-        memcpy((char *)to + at * size, from, count * size);
 }
 
 INLINE void store_bytes(void *to, long at, long count, ints x) {

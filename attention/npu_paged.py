@@ -16,7 +16,7 @@ from mindsd.kvcache.step import Segment
 from .npu_limits import INFER_DTYPES, MOST_GROUPS, MOST_HEADS, no_packed_dims
 from .npu_mask import BAND, CAUSAL, FAR, triangle
 from .npu_paged_plan import DECODE, PACKED, Group, groups, put
-from .paged_call import PagedCall
+from .paged_call import PagedCall, no_sight
 
 BLOCK, MOST_BLOCK = 128, 512
 MOST_KEYS = 262144  # tokens of a sequence that is read for one query
@@ -44,7 +44,13 @@ class NpuPaged:
             return f"a {chip} has no operator for pages"
         if not isinstance(call.keys, NpuPages):
             return "the pages are not laid out for an NPU"
-        return _no_sight(call) or _no_numbers(call) or _no_sizes(call) or _no_sinks(call)
+        return (
+            no_sight(call)
+            or _no_scores(call)
+            or _no_numbers(call)
+            or _no_sizes(call)
+            or _no_sinks(call)
+        )
 
     def run(self, call: PagedCall, segments: Sequence[Segment]) -> Tensor:
         """[T, H, D] in the query's dtype; rows of other segments hold anything."""
@@ -135,12 +141,7 @@ def _infer_sunk(call: PagedCall, group: Group, query: Tensor, arguments: dict[st
     )[0]
 
 
-def _no_sight(call: PagedCall) -> str | None:
-    window, kept = call.sight.window, call.step.lanes[call.lane].window
-    if not call.sight.causal and window is None:
-        return "what a query sees is neither causal nor a window"
-    if kept is not None and (window is None or window > kept):
-        return f"a query sees {window or 'all'} tokens, the cache keeps {kept}"
+def _no_scores(call: PagedCall) -> str | None:
     if call.softcap is not None:
         return f"it has no softcap, asked {call.softcap}"
     longest = max(segment.total for segment in call.step.segments)

@@ -94,6 +94,16 @@ class PagedBackend(Protocol):
         ...
 
 
+def no_sight(call: PagedCall) -> str | None:
+    """Why what its queries see is neither all before them nor a window that the cache keeps."""
+    window, kept = call.sight.window, call.step.lanes[call.lane].window
+    if not call.sight.causal and window is None:
+        return "what a query sees is neither causal nor a window"
+    if kept is not None and (window is None or window > kept):
+        return f"a query sees {window or 'all'} tokens, the cache keeps {kept}"
+    return None
+
+
 def visible(step: Step, lane: int, segment: Segment) -> tuple[int, list[int]]:
     """The first position whose page a segment may need, and its pages from there on."""
     size, blocks = step.pages.size, segment.blocks[lane]

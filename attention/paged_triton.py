@@ -18,7 +18,7 @@ from mindsd.kvcache.pages import Pages
 from mindsd.kvcache.step import Segment
 from mindsd.kvcache.tiles import Tiles, tile_of, tiles_key, tiles_of
 
-from .paged_call import PagedCall
+from .paged_call import PagedCall, no_sight
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 MOST_DIM = 256
@@ -49,7 +49,7 @@ class TritonPaged:
             return f"pages are on {call.query.device.type}, it computes on cuda only"
         if self._absent is not None:
             return self._absent
-        return _no_sight(call) or _no_layout(call)
+        return no_sight(call) or _no_layout(call)
 
     def run(self, call: PagedCall, segments: Sequence[Segment]) -> Tensor:
         """[T, H, Dv] in the query's dtype; rows of segments with pictures hold anything."""
@@ -140,15 +140,6 @@ def _splits(programs: int) -> int:
 def _power(number: int) -> int:
     """The next power of two; products have sides of at least 16."""
     return max(ROWS, 1 << (number - 1).bit_length())
-
-
-def _no_sight(call: PagedCall) -> str | None:
-    window, kept = call.sight.window, call.step.lanes[call.lane].window
-    if not call.sight.causal and window is None:
-        return "what a query sees is neither causal nor a window"
-    if kept is not None and (window is None or window > kept):
-        return f"a query sees {window or 'all'} tokens, the cache keeps {kept}"
-    return None
 
 
 def _no_layout(call: PagedCall) -> str | None:
