@@ -89,7 +89,7 @@ def compile_blocks(
         tolerance: see `kind_of`.
 
     Raises:
-        RequestError: the model has no blocks that are known.
+        RequestError: the model has no blocks that are known, or none that can be compiled.
     """
     compiled, found = Compiled(), list(blocks(model))
     kind = type(model).__name__
@@ -109,6 +109,9 @@ def compile_blocks(
         if change is not None:
             change(twin)
         compiled.put(name, block, twin, kind_of(twin.bare, backend, tolerance))
+    if not compiled.served:
+        reasons = "; ".join(sorted(set(compiled.left.values())))
+        raise RequestError(f"no block of {kind} can be compiled: {reasons}; leave layers out")
     return compiled
 
 

@@ -63,7 +63,6 @@ class Kind:
             lines = f"{type(error).__name__}: {error}".splitlines()
             failed = " ".join(own.strip() for own in lines[:2])  # the second says what it was
         result = original(*args, **kwargs)  # raises what is wrong with the call itself
-        self._tried = True
         if failed is None:
             failed = self._apart(found, result)
         if failed is not None:
@@ -71,6 +70,7 @@ class Kind:
         return result
 
     def _apart(self, found: Any, expected: Any) -> str | None:
+        """How they differ, or None; it is tried once there were finite numbers to compare."""
         for own, theirs in zip(
             pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True
         ):
@@ -78,6 +78,7 @@ class Kind:
                 continue
             allowed = self._tolerance or TOLERANCES.get(theirs.dtype, 1e-4)
             most = theirs.abs().max().float().clamp(min=1e-6)
+            self._tried = self._tried or bool(most.isfinite())
             apart = float((own.float() - theirs.float()).abs().max() / most)
             if most.isfinite() and not apart <= allowed:
                 return f"is off by {apart:.2g}, {allowed:.2g} is allowed"

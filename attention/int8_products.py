@@ -10,6 +10,7 @@ whatever others it is computed with. Sums are of whole numbers and exact.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,8 +37,10 @@ class Sample:
     """
 
     def __init__(self, tensor: Tensor):
+        count, width = min(SEEN, tensor.numel()), math.prod(tensor.shape[1:])
         step = max(tensor.numel() // SEEN, 1)
-        count = min(SEEN, tensor.numel())
+        while math.gcd(step, width) > 1:  # else all would lie in few columns
+            step -= 1
         with torch.no_grad():
             self._view = tensor.detach().as_strided((count,), (step,))
             self._kept = self._view.clone()
@@ -50,17 +53,17 @@ class Sample:
 class Last:
     """The input that was rounded last, which a query, a key and a value share."""
 
-    _kept: tuple[Any, Sample, tuple[Tensor, Tensor]] | None = field(default=None)
+    _kept: tuple[Any, Sample, bool, tuple[Tensor, Tensor]] | None = field(default=None)
 
-    def rounded(self, x: Tensor, rows: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-        """What `round_rows` gives for the rows of `x`."""
+    def rounded(self, x: Tensor, pixels: bool, rows: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        """What `round_rows` gives for the rows of `x`, which may be its pixels."""
         kept = self._kept
-        if kept is not None and kept[0]() is x and kept[1].same():
-            return kept[2]
+        if kept is not None and kept[0]() is x and kept[2] is pixels and kept[1].same():
+            return kept[3]
         dense = rows()
         found = round_rows(dense)
         if x.is_contiguous():
-            self._kept = weakref.ref(x, self._forget), Sample(x), found
+            self._kept = weakref.ref(x, self._forget), Sample(x), pixels, found
         return found
 
     def _forget(self, gone: Any) -> None:
@@ -132,7 +135,7 @@ class Rounded:
         return own.stride, own.padding, own.dilation, own.groups
 
     def _rows(self, x: Tensor, rows: Callable[[], Tensor]) -> Tensor:
-        levels, scale = self._last.rounded(x, rows)
+        levels, scale = self._last.rounded(x, self._single, rows)
         weight = self._packed, self._scale, self._zero
         product = torch.ops.onednn.qlinear_pointwise
         found = product(levels, 1.0, ZERO, *weight, None, 1.0, 0, x.dtype, "none", [], "")

@@ -29,22 +29,28 @@ class Twin:
 
     def __init__(self, module: nn.Module):
         self._parts: list[tuple[dict[str, Any], str, Any]] = []
-        self._values: list[tuple[Tensor, int]] = []
+        self._values: list[tuple[Tensor, int, int]] = []
+        self._hooks: list[Any] = []  # of what is inside: a compiler passes them over in silence
         self._made: dict[int, nn.Module] = {}
         self.bare = self._copy(module)
+        for part in list(module.modules())[1:]:
+            self._hooks += [part._forward_hooks, part._forward_pre_hooks]
 
     def holds(self) -> bool:
-        """Whether the module still has its parts, attention processors and exchanged parameters."""
+        """Whether the module still has its parts, attention processors and exchanged parameters,
+        and nobody hooked into what is inside. What is written through a parameter's `.data` is not
+        seen where a part has one of its own."""
         same = all(owner.get(name) is part for owner, name, part in self._parts)
-        return same and all(own._version == version for own, version in self._values)
+        kept = all(own._version == at and own.data_ptr() == lies for own, at, lies in self._values)
+        return same and kept and not any(self._hooks)
 
     def part_from(self, part: nn.Module, name: str) -> None:
         """Give a part of the twin a parameter of its own, made from the model's as it is now."""
         shared, own = part._parameters, part._parameters[name]
         part._parameters = dict(shared)
-        self._parts.append((shared, name, own))
+        self._parts += [(shared, key, value) for key, value in shared.items()]
         if own is not None and not own.is_inference():  # inference mode keeps no count of changes
-            self._values.append((own, own._version))
+            self._values.append((own, own._version, own.data_ptr()))
 
     def _copy(self, module: nn.Module) -> nn.Module:
         if id(module) in self._made:

@@ -7,9 +7,12 @@ slowly than a GPU runs them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 
 import torch
 from torch import Tensor
+
+_one_at_a_time = Lock()  # torch records one graph of a process at a time, on one stream
 
 
 class CudaRecorder:
@@ -29,9 +32,14 @@ class CudaRecorder:
             RuntimeError: it asks the GPU something and waits, which cannot be recorded.
         """
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the GPU meanwhile, as uploads and previews do.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            out = function()
+        # A recording that fails would leave torch on the stream that it is made on.
+        with _one_at_a_time, torch.cuda.stream(torch.cuda.current_stream()):
+            try:  # other threads may use the GPU meanwhile, as uploads and previews do
+                with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
+                    out = function()
+            except BaseException:
+                self._pool, self._first = torch.cuda.graph_pool_handle(), None
+                raise
         self._first = self._first or graph
 
         def again() -> Tensor:

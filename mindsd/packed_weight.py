@@ -31,7 +31,7 @@ class Store:
 
     def __init__(self, packed: Tensor, like: Tensor, format: torch.memory_format):
         self.packed: Tensor | None = packed
-        self._shape, self._format = like.shape, format
+        self._shape, self._stride, self._format = like.shape, like.stride(), format
         self._plain: Tensor | None = None
 
     def plain(self) -> Tensor:
@@ -39,7 +39,10 @@ class Store:
         if self._plain is not None:
             return self._plain
         assert self.packed is not None
-        return self.packed.to_dense().view(self._shape).contiguous(memory_format=self._format)
+        dense = self.packed.to_dense().view(self._shape).contiguous(memory_format=self._format)
+        if dense.stride() == self._stride:
+            return dense
+        return dense.as_strided(self._shape, self._stride)  # sides of one have any stride
 
     def unpack(self) -> Tensor:
         """Plain for good."""

@@ -18,7 +18,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.pipelines.scheduler_choice import SchedulerChoice
-from mindsd.pipelines.tiles import SHARE, can_tile
+from mindsd.pipelines.tiles import can_tile, tile_share
 from mindsd.stepcache.course import flows
 from mindsd.weights.defaults import CallDefaults
 
@@ -177,10 +177,13 @@ class Arguments:
         vae = getattr(self.pipe, "vae", None)
         if vae is None:
             return 0
-        channels = (getattr(vae.config, "block_out_channels", None) or [128])[0]
+        widths = getattr(vae.config, "block_out_channels", None) or [128]
         itemsize = next(vae.parameters()).element_size()
-        needed = parameters.width * parameters.height * channels * itemsize * DECODER_COPIES
-        least = needed // SHARE if can_tile(vae) else needed
+        needed = parameters.width * parameters.height * widths[0] * itemsize * DECODER_COPIES
+        least = needed
+        if can_tile(vae) and "image" not in self.accepted:  # a picture is encoded whole
+            cells = [side >> (len(widths) - 1) for side in (parameters.height, parameters.width)]
+            least = int(needed * tile_share(*cells))
         if least > total:
             raise RequestError(
                 f"{parameters.width}x{parameters.height} needs about {least / 2**30:.0f} GiB to "

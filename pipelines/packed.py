@@ -22,7 +22,8 @@ from mindsd.kvcache.step import present_step
 from mindsd.kvcache.table import Lane
 from mindsd.kvcache.view import PagedCache, windows
 from mindsd.patches import Patches
-from mindsd.pipelines.proof import TOLERANCES, Sample, prove, texts_alone
+from mindsd.pipelines.cache_options import BLOCKS
+from mindsd.pipelines.proof import BUDGET, TOLERANCES, Sample, prove, texts_alone
 from mindsd.pipelines.reach import reach
 from mindsd.pipelines.vision import Vision
 from mindsd.pipelines.vision_proof import pictures_alone, seen
@@ -71,8 +72,7 @@ class PackedModel:
         recorder: Recorder | None = None,
     ):
         accepted = inspect.signature(model.forward).parameters
-        missing = [name for name in NEEDED if name not in accepted]
-        if missing:
+        if missing := [name for name in NEEDED if name not in accepted]:
             raise ModelError(f"{type(model).__name__} takes no {' and no '.join(missing)}")
         self.model, self.vision = model, vision
         self.windows = windows(model.config)
@@ -118,9 +118,8 @@ class PackedModel:
 
     def new_forward(self) -> Callable[..., Tensor]:
         """The forward of one runner: `forward`, recorded where that can be."""
-        if self._recorder is None:
-            return self.forward
-        return Replay(self.forward, self._recorder, self.model.parameters)
+        own = self._recorder
+        return self.forward if own is None else Replay(self.forward, own, self.model.parameters)
 
     def forward(
         self, ids: Tensor, positions: Tensor, index: Tensor, features: tuple[Tensor, ...] = ()
@@ -197,8 +196,8 @@ class PackedModel:
         """Record steps of few tokens, once what runs again gives what the model gives alone."""
         if layers == "off" or (recorder is None and self.device.type != "cuda"):
             return
-        self._recorder = recorder or CudaRecorder()
         try:
+            self._recorder = recorder or CudaRecorder()
             self._proven(texts, pictures)
             self.why_unrecorded = None
         except Exception as error:  # whatever it is: unasked, it may not cost a model its packing
@@ -230,20 +229,25 @@ class PackedModel:
 
     def _prove(self, samples: list[Sample]) -> dict[str, int]:
         name, tolerance = type(self.model).__name__, TOLERANCES.get(self.model.dtype, 1e-1)
-        if self._quantized is not None or self._rounded is not None:
+        if self._quantized or self._rounded:
             tolerance = max(tolerance, EIGHT_BITS)
-        forward = self.new_forward()
-        proven = prove(name, samples, forward, self.lanes, self.runs, tolerance)
-        if isinstance(forward, Replay) and forward.left:
+        forward, how = self.new_forward(), (self.lanes, self.runs, tolerance)
+        if not isinstance(forward, Replay):
+            return prove(name, samples, forward, *how)
+        size = BLOCKS[self.device.type]  # pieces of prompts, then tokens one by one
+        proven = [prove(name, samples, forward, *how, size, budget) for budget in (BUDGET, 1)]
+        if forward.left:
             raise ModelError(next(iter(forward.left.values())))
-        return proven
+        return proven[0]
 
 
 def _explained(name: str, error: BaseException) -> BaseException:
     """Why a model does not run packed, as a ModelError."""
-    if not isinstance(error, Exception) or isinstance(error, MindsdError):
-        return error
-    if is_out_of_memory(error):
+    if (
+        not isinstance(error, Exception)
+        or isinstance(error, MindsdError)
+        or is_out_of_memory(error)
+    ):
         return error
     reason = f"{type(error).__name__}: {error}".split("\n")[0]
     return ModelError(f"{name} does not run packed ({reason})")

@@ -73,6 +73,8 @@ def prove(
     lanes: Callable[[int, int], tuple[list[Lane], list[int]]],
     runs: Mapping[str, Any],
     tolerance: float,
+    size: int = BLOCK,
+    budget: int = BUDGET,
 ) -> dict[str, int]:
     """Compute all samples packed, and compare.
 
@@ -82,6 +84,8 @@ def prove(
         lanes: makes so many blocks of such a size: the lanes, and the lane of each layer.
         runs: further fields of the `TokenRunner`.
         tolerance: by how much of the largest logit they may differ.
+        size: tokens of a block.
+        budget: tokens of a forward.
 
     Returns:
         bytes that a token takes in the cache, by the cache's dtype.
@@ -91,11 +95,11 @@ def prove(
     """
     longest = max(len(sample.ids) for sample in samples)
     on_npu = "device" in runs and runs["device"].type == "npu"
-    size = BLOCKS["npu"] if on_npu else BLOCK  # its operators for pages take no others
+    size = BLOCKS["npu"] if on_npu else size  # its operators for pages take no others
     own, lane_of = lanes(len(samples) * -(-longest // size), size)
     pages = PageStore([lane.pool.total for lane in own], size, lane_of, "auto")
     recorder = Recorder(forward)
-    runner = TokenRunner(recorder, _none, pages, own, budget=Budget(BUDGET), **runs)
+    runner = TokenRunner(recorder, _none, pages, own, budget=Budget(budget), **runs)
     sequences = [
         Tokens(sample.ids, len(sample.ids), BlockTable(own, root(f"{i}")), images=sample.images)
         for i, sample in enumerate(samples)  # none finds its first tokens with another

@@ -65,7 +65,6 @@ class Frame:
         self.step = Step(_segments(shape), like.pages, like.lanes, device)
         self._table = shape.tokens + FIELDS * shape.tiles  # where it begins
         self._integers = torch.zeros(len(like.lanes), self._table + room, **integers)
-        self._again: dict[int, Tensor] = {}
         self.step.slots = [own[: shape.tokens] for own in self._integers]
         for lane, own in enumerate(self._integers):
             fields = own[shape.tokens : self._table].view(-1, FIELDS)
@@ -81,16 +80,11 @@ class Frame:
         padded = [own + [0] * (width - len(own)) for own in integers]
         self._integers[:, :width].copy_(torch.tensor(padded), non_blocking=True)
         for given, own in ((ids, self.ids), (positions, self.positions), (index, self.index)):
-            torch.index_select(given, -1, self._places(given.shape[-1], own), out=own)
+            number = given.shape[-1]
+            own[..., :number] = given
+            if number < own.shape[-1]:
+                own[..., number:] = given[..., :1]
         return True
-
-    def _places(self, number: int, own: Tensor) -> Tensor:
-        """Each of so many, then the first again."""
-        key = number * (self.shape.tokens + self.shape.rows + 1) + own.shape[-1]
-        if key not in self._again:
-            places = [*range(number), *[0] * (own.shape[-1] - number)]
-            self._again[key] = torch.tensor(places, device=own.device)
-        return self._again[key]
 
     def _lane(self, step: Step, lane: int) -> list[int]:
         """Slots, fields and table of a lane, end to end."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mindsd.batching.frame import Frame, Shape, blocks_of
+from mindsd.device import is_out_of_memory
 from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.step import Step, present_step, stepping
 from mindsd.kvcache.tiles import LONG, tile_of
@@ -51,6 +52,7 @@ class Replay:
     Attributes:
         counts: how often each shape ran.
         left: shapes that could not be recorded, and why; they run as always.
+        clears: attention turned out to be answered by plain operations, which read what they mask.
     """
 
     def __init__(
@@ -65,13 +67,15 @@ class Replay:
         self._places: tuple[int, ...] = ()
         self.counts: dict[Shape, int] = {}
         self.left: dict[Shape, str] = {}
+        self.clears = False
+        self._out: Tensor | None = None  # logits of all shapes: one runs at a time
 
     def __call__(self, ids: Tensor, positions: Tensor, index: Tensor, **more: Any) -> Tensor:
         """Logits [R, V] of the tokens at `index`, as the forward gives them, inside a step."""
         step = present_step()
         assert step is not None
         shape = None if more else shape_of(step, len(index), positions.shape[:-1])
-        if shape is None or shape in self.left:
+        if self.clears or shape is None or shape in self.left:
             return self._forward(ids, positions, index, **more)
         self._look(step)
         self.counts[shape] = self.counts.get(shape, 0) + 1
@@ -79,7 +83,14 @@ class Replay:
         if known is not None and known.frame.fill(*given):
             return known.again()[: len(index)].clone()
         self._recorded.pop(shape, None)
-        return self._record(shape, given)[: len(index)].clone()
+        try:
+            first = self._record(shape, given)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            self._give_up(shape, error)
+            return self._forward(ids, positions, index)
+        return first[: len(index)].clone()
 
     def _look(self, step: Step) -> None:
         """Forget what was recorded of other pages or weights."""
@@ -99,7 +110,10 @@ class Replay:
         def run() -> Tensor:
             frame.step.calls.clear()
             with stepping(frame.step):
-                return self._forward(frame.ids, frame.positions, frame.index)
+                logits = self._forward(frame.ids, frame.positions, frame.index)
+            if self._out is None:  # never while it is recorded: this has run before
+                self._out = logits.new_empty(ROWS[-1], logits.shape[1])
+            return self._out[: shape.rows].copy_(logits)
 
         first = run()
         try:
@@ -107,6 +121,14 @@ class Replay:
         except Exception as error:  # what was computed is right all the same
             self.left[shape] = f"{type(error).__name__}: {error}".split("\n")[0]
         return first
+
+    def _give_up(self, shape: Shape, error: Exception) -> None:
+        """Run all as always: no kernel that reads tiles answers for attention here."""
+        assert self._pages is not None
+        self.left[shape] = f"{type(error).__name__}: {error}".split("\n")[0]
+        self.clears = True
+        self._recorded.clear()
+        self._pages.make_finite()
 
 
 def shape_of(step: Step, rows: int, axes: torch.Size) -> Shape | None:

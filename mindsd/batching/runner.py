@@ -173,7 +173,7 @@ class TokenRunner:
 
     def _run(self, chunks: Many[Chunk]) -> Tensor:
         """The logits of all that draw, [R, V], behind each other."""
-        if self.clears:
+        if self.clears or getattr(self.forward, "clears", False):  # a forward may find out
             self._clear(chunks)
         packed = pack(chunks, self.device, self.axes)
         step = Step(packed.segments, self.pages, self.lanes, self.device)

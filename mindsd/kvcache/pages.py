@@ -203,6 +203,13 @@ class PageStore:
                     for page in pages:
                         page.copy(sources.to(page.data.device), targets.to(page.data.device))
 
+    def make_finite(self) -> None:
+        """Zeros for what is no number, or infinite: what is masked may be read from now on."""
+        for pages in self._pages.values():
+            for page in pages:
+                if page.data.is_floating_point():
+                    page.data.nan_to_num_(0, 0, 0)
+
     def clear(self, lane: int, blocks: Sequence[int]) -> None:
         """Zeros in these blocks of a lane."""
         if not blocks:

@@ -239,3 +239,38 @@ def test_several_threads_may_run_it():
             own.join()
         assert not compiled.wrong
     assert len(found) == 4 and all(torch.allclose(own, wanted, atol=1e-6) for own in found)
+
+
+@torch.inference_mode()
+def test_what_is_no_number_proves_nothing():
+    def wrong(graph: Any, inputs: Any) -> Any:
+        return lambda *given: [own * 1.5 for own in graph.forward(*given)]
+
+    model, args, kwargs = models.pixart()
+    model.eval()
+    with compile_blocks(model, wrong) as compiled:
+        model(args[0] * torch.nan, *args[1:], **kwargs)
+        assert not compiled.wrong
+        with pytest.warns(RuntimeWarning, match="is off by"):
+            model(*args, **kwargs)
+        assert compiled.wrong
+
+
+def test_a_model_none_of_whose_blocks_can_be_compiled_is_refused():
+    model, _, _ = models.pixart()
+    for _, own in blocks(model):
+        own.compile()
+    with pytest.raises(RequestError, match="no block of PixArt.* can be compiled: is run by some"):
+        compile_blocks(model)
+    assert bare(model)
+
+
+@torch.inference_mode()
+def test_rows_that_merge_tokens_run_the_blocks_own_code(monkeypatch: pytest.MonkeyPatch):
+    model, args, kwargs = models.pixart()
+    counting = Counting()
+    with compile_blocks(model.eval(), counting):
+        tag = type("Tag", (), {"group": "merged"})()
+        monkeypatch.setattr("mindsd.attention.compiled.present_tag", lambda: tag)
+        model(*args, **kwargs)
+        assert counting.graphs == 0

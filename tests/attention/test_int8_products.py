@@ -213,3 +213,25 @@ def test_a_sample_sees_what_torch_does_not_count():
     assert kept.same() and one.same()
     own.data.add_(1)
     assert not kept.same()
+
+
+@pytest.mark.parametrize("shape", [(320, 320), (1280, 640), (320, 320, 3, 3), (2, 4096, 320)])
+def test_a_sample_looks_at_all_columns(shape: tuple[int, ...]):
+    own = torch.zeros(shape)
+    sample = Sample(own)
+    own.data[:, 1:] += 1
+    assert not sample.same()
+    other = torch.zeros(shape)
+    sample = Sample(other)
+    other.data[..., : shape[-1] // 2] += 1
+    assert not sample.same()
+
+
+@torch.inference_mode()
+def test_a_linear_layer_does_not_take_the_pixels_of_a_convolution():
+    last, x = Last(), drawn(2, 48, 48, 48)
+    pixels, tokens = nn.Conv2d(48, 40, 1), linear()
+    Rounded(pixels, last).run(x.clone())
+    both = Rounded(pixels, last), Rounded(tokens, last)
+    both[0].run(x)
+    assert torch.equal(both[1].run(x), Rounded(tokens, Last()).run(x))

@@ -67,6 +67,33 @@ def test_what_a_window_gave_back_is_not_read():
 
 
 @runs
+def test_a_window_far_behind_the_first_tile_of_keys():
+    tables = [list(range(60)), list(range(60, 120))]
+    sight = Sight(lambda queries, keys: (keys <= queries) & (keys > queries - 90), window=90)
+    for length in (18, 1):
+        agree([(1, 230), (length, 201)], tables, sight=sight, window=90)
+
+
+@runs
+def test_keys_out_of_a_window_are_not_read():
+    tables = [[GONE, GONE, 3], [GONE, GONE, 7, 8]]
+    for length in (3, 1):
+        call = moved(made([(1, 10), (length, 12)], tables, sight=WINDOWED, window=3))
+        call = replace(call, sight=Sight(within_three, window=3))
+        expected = attend_slowly(call)
+        for pages in (call.keys, call.values):
+            kept = pages.data[:, [3, 7, 8]].clone()
+            pages.data[:] = torch.nan
+            pages.data[:, [3, 7, 8]] = kept
+        found = TritonPaged((DEVICE,)).run(call, call.step.segments)
+        assert (found - expected).abs().max() <= 1e-5
+
+
+def within_three(queries, keys):
+    return (keys <= queries) & (keys > queries - 3)
+
+
+@runs
 @pytest.mark.parametrize("shapes", [(MIXED, TABLES), SINGLE])
 def test_sinks_softcap_and_pages_of_8_bits(shapes):
     sinks = torch.randn(6, generator=torch.Generator().manual_seed(2))

@@ -85,3 +85,24 @@ def test_structures_are_equal_where_weights_alone_differ():
     assert structure(other) == structure(block())
     for different in (block(16), block().half(), block().train(), block()[:2]):
         assert structure(different) != structure(block())
+
+
+@torch.no_grad()
+def test_hooks_inside_are_the_modules_own_matter():
+    own = block()
+    twin = Twin(own)
+    handle = own[0].register_forward_hook(lambda module, given, found: found * 0)
+    assert not twin.holds()
+    handle.remove()
+    assert twin.holds()
+    own.register_forward_pre_hook(lambda module, given: None)  # runs when the block is called
+    assert twin.holds()
+
+
+def test_another_parameter_of_a_part_with_one_of_its_own():
+    own = block()
+    twin = Twin(own)
+    twin.part_from(twin.bare[0], "weight")
+    assert twin.holds()
+    own[0].bias = nn.Parameter(torch.ones(8))
+    assert not twin.holds()

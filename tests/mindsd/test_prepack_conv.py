@@ -87,3 +87,13 @@ def test_a_stray_call_leaves_the_weight_packed(settings: dict[str, Any]):
     with torch.no_grad():
         assert torch.allclose(own(given[0]), plain[0], atol=1e-5)
     assert own[0].weight.store.packed is not None
+
+
+def test_strides_come_back_as_they_were():
+    for format in (torch.contiguous_format, torch.channels_last):
+        own: Any = nn.Sequential(nn.Conv2d(24, 16, 1)).to(memory_format=format)  # pyright: ignore
+        strides, weight = own[0].weight.stride(), own[0].weight.detach().clone()
+        prepacked = Prepacked(own, (PIXELS, CONV), release=True)
+        assert own.state_dict()["0.weight"].stride() == strides
+        prepacked.remove()
+        assert own[0].weight.stride() == strides and torch.equal(own[0].weight, weight)

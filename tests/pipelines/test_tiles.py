@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from mindsd import TextToImage, device
+from mindsd import ImageToImage, TextToImage, device
 from mindsd.errors import OutOfMemory, RequestError
 from mindsd.pipelines.arguments import Arguments
 from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.tiles import tile_share, tile_side
 from mindsd.request import Notice, Request
 from mindsd.wrap import wrap
 from tests.zoo.cases import CASES
@@ -134,11 +135,46 @@ def test_where_a_cpu_has_less_than_it_takes_it_is_not_tried(monkeypatch: pytest.
     with tiled(pipe):
         want = plain(pipe, CALL)
     with wrap(pipe.vae.decoder, "forward", room_for(TILE)), TextToImage.load(pipe) as draw:
-        monkeypatch.setattr(device, "cpu_memory", lambda: (2**40, 0))
+        whole = Arguments(pipe, "sd").memory(ASKED, 2**40)
+        monkeypatch.setattr(device, "cpu_memory", lambda: (2**40, whole - 1))
         request = draw.submit(ASKED)
         assert levels_apart(request.result(60), want) <= 1
         [text] = told(request)
         assert text.startswith(SAID + "the whole needs about 0.0 GiB and 0.0 are free")
+        monkeypatch.setattr(device, "cpu_memory", lambda: (2**40, whole // 4 - 1))
+        with pytest.raises(OutOfMemory, match="a decode in tiles needs about"):
+            draw.submit(ASKED).result(60)
+
+
+@pytest.mark.parametrize("size", [(72, 72), (136, 64), (64, 104), (120, 120)])
+def test_pictures_of_any_size_come_out_whole(size: tuple[int, int]):
+    pipe: Any = CASE.pipe()
+    width, height = size
+    asked = ImageParameters("a cat", steps=2, seed=3, width=width, height=height)
+    side = tile_side(height // 2, width // 2)
+    with wrap(pipe.vae.decoder, "forward", room_for(side)), TextToImage.load(pipe) as draw:
+        request = draw.submit(asked)
+        assert request.result(60).size == size
+        assert [text for text in told(request) if "in tiles of" in text]
+
+
+def test_a_tile_is_a_part_of_the_whole_in_steps():
+    assert [tile_side(*own) for own in ((64, 64), (66, 66), (20, 130), (10, 10))] == [
+        32,
+        36,
+        68,
+        16,
+    ]
+    assert tile_share(64, 64) == 1 / 4 and tile_share(16, 64) == 1 / 2 and tile_share(8, 8) == 1
+
+
+def test_a_picture_that_is_read_must_fit_whole():
+    pipe = CASE.pipe()
+    plain_one, redraws = Arguments(pipe, "sd"), Arguments(ImageToImage._suitable(pipe), "sd")
+    whole = plain_one.memory(ASKED, 2**40)
+    assert plain_one.memory(ASKED, whole // 4) == whole
+    with pytest.raises(RequestError, match="64x64 needs about"):
+        redraws.memory(ASKED, whole - 1)
 
 
 def test_the_autoencoder_that_sdxl_moves_to_float32():

@@ -16,7 +16,7 @@ from mindsd.pipelines.cache_options import CacheOptions
 from mindsd.pipelines.language_model import in_memory
 from mindsd.pipelines.text_generation import TextGeneration
 from tests.zoo.decoders import decoder, generated, prompts
-from tests.zoo.tiled import Again, tiled_attention
+from tests.zoo.tiled import Again, Tiled, tiled_attention
 from tests.zoo.tiny_llama import tiny_tokenizer
 
 NEW = 12
@@ -141,6 +141,37 @@ def test_a_recording_that_is_wrong_is_found_out_at_once():
     with opened(decoder("llama"), Stale()) as llm:
         assert llm.model.packed is not None
         assert "other logits" in (llm.model.packed.why_unrecorded or "")
+
+
+class StaleWhenSingle(Again):
+    """Wrong for steps of a token each alone."""
+
+    def record(self, function):
+        again = super().record(function)
+        first = again().clone()
+        return again if len(first) > 4 else lambda: first
+
+
+def test_steps_of_a_token_each_are_proven_too():
+    with opened(decoder("llama"), StaleWhenSingle()) as llm:
+        assert llm.model.packed is not None
+        assert "other logits" in (llm.model.packed.why_unrecorded or "")
+
+
+def test_where_no_kernel_answers_any_more_it_runs_as_always(monkeypatch):
+    model, texts = decoder("llama"), prompts(3)
+    expected = [generated(model, text, NEW) for text in texts]
+    with opened(model, Again()) as llm:
+        forward, pages = forward_of(llm), llm.model.runner.pages
+        llm(texts[0], **GREEDY)
+        with torch.inference_mode():
+            for both in pages._pages.values():
+                both[1].data[:, -3:] = torch.nan  # blocks that are free
+        monkeypatch.setattr(Tiled, "refuses", lambda self, call: "failed its self-test")
+        found = [list(one.tokens) for one in llm(texts, **GREEDY)]
+        assert forward.clears and "IndexError" in next(iter(forward.left.values()))
+        assert found == expected
+        assert all(own.data.isfinite().all() for both in pages._pages.values() for own in both)
 
 
 def test_layers_off_records_nothing():
