@@ -15,15 +15,15 @@ from mindsd.attention.npu_fused import Fused, fuse
 from mindsd.attention.npu_w8a8 import quantize
 from mindsd.batching.replay import Recorder, Replay
 from mindsd.cuda_graph import CudaRecorder
-from mindsd.device import cpu_memory, is_out_of_memory
-from mindsd.errors import MindsdError, ModelError
+from mindsd.device import cpu_memory
+from mindsd.errors import ModelError
 from mindsd.kvcache.blocks import BlockPool
 from mindsd.kvcache.step import present_step
 from mindsd.kvcache.table import Lane
 from mindsd.kvcache.view import PagedCache, windows
 from mindsd.patches import Patches
 from mindsd.pipelines.cache_options import BLOCKS
-from mindsd.pipelines.proof import BUDGET, TOLERANCES, Sample, prove, texts_alone
+from mindsd.pipelines.proof import BUDGET, TOLERANCES, Sample, explained, prove, texts_alone
 from mindsd.pipelines.reach import reach
 from mindsd.pipelines.vision import Vision
 from mindsd.pipelines.vision_proof import pictures_alone, seen
@@ -102,7 +102,7 @@ class PackedModel:
             self._go_recorded(texts, pictures, layers, recorder)
         except BaseException as error:
             self.close()
-            raise _explained(type(model).__name__, error) from error
+            raise explained(type(model).__name__, error) from error
 
     @property
     def runs(self) -> dict[str, Any]:
@@ -239,15 +239,3 @@ class PackedModel:
         if forward.left:
             raise ModelError(next(iter(forward.left.values())))
         return proven[0]
-
-
-def _explained(name: str, error: BaseException) -> BaseException:
-    """Why a model does not run packed, as a ModelError."""
-    if (
-        not isinstance(error, Exception)
-        or isinstance(error, MindsdError)
-        or is_out_of_memory(error)
-    ):
-        return error
-    reason = f"{type(error).__name__}: {error}".split("\n")[0]
-    return ModelError(f"{name} does not run packed ({reason})")

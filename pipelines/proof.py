@@ -19,7 +19,8 @@ from mindsd.batching.placeholders import Placeholders
 from mindsd.batching.runner import Ask, TokenRunner
 from mindsd.batching.sequence import Sequence as Tokens
 from mindsd.batching.tokens import Budget
-from mindsd.errors import ModelError
+from mindsd.device import is_out_of_memory
+from mindsd.errors import MindsdError, ModelError
 from mindsd.kvcache.pages import PageStore
 from mindsd.kvcache.prefix import root
 from mindsd.kvcache.step import Segment, present_step
@@ -167,3 +168,15 @@ def _none(logits: Tensor, rows: Sequence[Any]) -> Sequence[Any]:
     """Nothing is drawn."""
     assert not rows
     return []
+
+
+def explained(name: str, error: BaseException) -> BaseException:
+    """Why a model does not run packed, as a ModelError."""
+    if (
+        not isinstance(error, Exception)
+        or isinstance(error, MindsdError)
+        or is_out_of_memory(error)
+    ):
+        return error
+    reason = f"{type(error).__name__}: {error}".split("\n")[0]
+    return ModelError(f"{name} does not run packed ({reason})")

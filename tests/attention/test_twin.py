@@ -102,7 +102,7 @@ def test_hooks_inside_are_the_modules_own_matter():
 def test_another_parameter_of_a_part_with_one_of_its_own():
     own = block()
     twin = Twin(own)
-    twin.part_from(twin.bare[0], "weight")
+    twin.part_from(twin.bare[0], "weight")  # pyright: ignore[reportIndexIssue]
     assert twin.holds()
     own[0].bias = nn.Parameter(torch.ones(8))
     assert not twin.holds()
