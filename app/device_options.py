@@ -12,6 +12,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 LAYERS = ("auto", "off", "w8a8")
 LANGUAGE_LAYERS = (*LAYERS, "int8")
 IMAGE_LAYERS = (*LAYERS, "int8", "compiled", "fp8")
+SERVED_LAYERS = (*LANGUAGE_LAYERS, "compiled", "fp8")
 
 
 def _devices() -> list[str]:
@@ -24,6 +25,10 @@ def _dtypes() -> list[str]:
 
 def _layers() -> list[str]:
     return list(IMAGE_LAYERS)
+
+
+def _served_layers() -> list[str]:
+    return list(SERVED_LAYERS)
 
 
 def _language_layers() -> list[str]:
@@ -47,7 +52,16 @@ LanguageLayers = Annotated[
     str,
     typer.Option(
         "--layers",
-        help="As of generate; int8: a language model's weights alone in 8 bits, on a CPU.",
+        help="auto, off, w8a8: as of generate; int8: weights alone in 8 bits, on a CPU.",
         autocompletion=_language_layers,
+    ),
+]
+ServedLayers = Annotated[
+    str,
+    typer.Option(
+        "--layers",
+        help="As of generate; int8 for models that write (their weights), compiled and fp8 for "
+        "those that draw; the others run as with auto.",
+        autocompletion=_served_layers,
     ),
 ]

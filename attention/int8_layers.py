@@ -78,7 +78,8 @@ def round_layers(model: nn.Module) -> Fused:
         raise
     if not fused.served:
         reasons = "; ".join(sorted(set(fused.left.values()))) or "it has none"
-        raise RequestError(f"layers='int8': no layer of {type(model).__name__} is taken: {reasons}")
+        kind = type(model).__name__
+        raise RequestError(f"layers='int8': no layer of {kind} is taken: {reasons}; leave it out")
     return fused
 
 

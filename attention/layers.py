@@ -29,6 +29,7 @@ EightBits = Callable[[str, torch.dtype], str | None]
 LAYERS = ("auto", "off", "w8a8")
 LANGUAGE_LAYERS = (*LAYERS, "int8")
 IMAGE_LAYERS = (*LAYERS, "int8", "compiled", "fp8")
+SERVED_LAYERS = (*LANGUAGE_LAYERS, "compiled", "fp8")  # of a server: each for models it is for
 EIGHT_BITS = {"w8a8": cannot_quantize, "int8": cannot_round}
 IMAGE_EIGHT_BITS = EIGHT_BITS | {
     "int8": cannot_round_layers,
@@ -54,6 +55,8 @@ def check_layers(
     Raises:
         RequestError: the word is unknown, or the device or dtype takes no 8 bits.
     """
+    if wish not in words and wish in IMAGE_LAYERS:
+        raise RequestError(f"layers={wish!r} is for models that draw; choose {', '.join(words)}")
     if wish not in words:
         raise RequestError(f"unknown layers {wish!r}; choose {', '.join(words)}")
     if wish in eight_bits and (reason := eight_bits[wish](kind, dtype)) is not None:

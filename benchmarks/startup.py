@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from mindsd.device import cpu_facts
 
@@ -100,9 +102,9 @@ def measured(options: argparse.Namespace, room: str) -> dict[str, Any]:
         os.sync()
         DROP.write_text("3")
         cold[name] = run(COMMANDS[name], room)
-    for _ in range(options.rounds):
-        for name in options.commands:
-            found[name].append(run(COMMANDS[name], room))
+    turns = [name for _ in range(options.rounds) for name in options.commands]
+    for name in track(turns, "whole processes", console=Console(stderr=True), transient=True):
+        found[name].append(run(COMMANDS[name], room))
     return {
         "cpu": cpu_facts()[0],
         "cores": os.cpu_count(),

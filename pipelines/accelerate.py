@@ -159,6 +159,8 @@ def accelerate(
 ) -> Accelerated:
     """Make a diffusers pipeline do less, until the result is removed or left as a context.
 
+    With nothing left out it does all that it did, by faster `layers`.
+
     The pipeline is used as always, by one thread at a time; its classes, scheduler and processors
     stay what they are. A large one on a CPU does what it does faster, too.
 
@@ -173,14 +175,14 @@ def accelerate(
             says.
 
     Raises:
-        RequestError: this pipeline cannot do it or runs on an engine; not exactly one is given; the
+        RequestError: this pipeline cannot do it or runs on an engine; more than one is given; the
             profile is broken or another model's; unknown layers, or none that can be had here.
     """
     if layers not in LAYERS:
         raise RequestError(f"unknown layers {layers!r}; choose {', '.join(LAYERS)}")
     if layers in COMPILED:
         check_layers(layers, pipe.device.type, pipe.dtype, IMAGE_LAYERS, IMAGE_EIGHT_BITS)
-    if sum(given is not None for given in (acceleration, speed, profile)) != 1:
+    if sum(given is not None for given in (acceleration, speed, profile)) > 1:
         raise RequestError("say an acceleration, a speed or a profile, one of the three")
     if is_accelerated(pipe):
         raise RequestError("this pipeline is accelerated already; leave the first before another")
@@ -190,7 +192,9 @@ def accelerate(
         )
     if profile is not None:
         acceleration = Profile.read(profile).acceleration_for(fingerprint(pipe))
-    return Accelerated(pipe, speed_named(speed) if acceleration is None else acceleration, layers)
+    if speed is not None:
+        acceleration = speed_named(speed)
+    return Accelerated(pipe, acceleration or Acceleration(), layers)
 
 
 def check(

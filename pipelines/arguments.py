@@ -186,8 +186,8 @@ class Arguments:
             least = int(needed * tile_share(*cells))
         if least > total:
             raise RequestError(
-                f"{parameters.width}x{parameters.height} needs about {least / 2**30:.0f} GiB to "
-                f"decode, and this device has {total / 2**30:.0f}; ask for a smaller size"
+                f"{parameters.width}x{parameters.height} needs about {least / 2**30:.1f} GiB to "
+                f"decode, and this device has {total / 2**30:.1f}; ask for a smaller size"
             )
         return needed
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from mindsd.attention.layers import LANGUAGE_LAYERS, LAYERS
+from mindsd.attention.layers import IMAGE_LAYERS, LANGUAGE_LAYERS, SERVED_LAYERS
 from mindsd.batching.limits import Limits
 from mindsd.device import find_device, free_cached
 from mindsd.engine import Engine
@@ -29,7 +29,8 @@ class HubOptions:
 
     Attributes:
         device, dtype, attention, layers: as `load_model` and `load_language` take them, for every
-            model; "int8" is for those that write, the others run as with "auto".
+            model; "int8" is for those that write, "compiled" and "fp8" for those that draw: the
+            others run as with "auto".
         keep_alive: seconds after which an idle model is unloaded; None keeps it.
         most: models loaded at once; one more takes the place of the one idle for longest.
     """
@@ -44,8 +45,8 @@ class HubOptions:
     def __post_init__(self) -> None:
         if self.most < 1 or (self.keep_alive is not None and not self.keep_alive >= 0):
             raise RequestError(f"most is at least 1 and keep_alive at least 0, got {self}")
-        if self.layers not in LANGUAGE_LAYERS:
-            words = ", ".join(LANGUAGE_LAYERS)
+        if self.layers not in SERVED_LAYERS:
+            words = ", ".join(SERVED_LAYERS)
             raise RequestError(f"unknown layers {self.layers!r}; choose {words}")
 
 
@@ -183,10 +184,11 @@ class Hub:
     def _load(self, entry: Entry) -> Resident:
         device, dtype, layers = self.options.device, self.options.dtype, self.options.layers
         if entry.kind == "image":
-            own = layers if layers in LAYERS else "auto"
+            own = layers if layers in IMAGE_LAYERS and layers != "int8" else "auto"
             loaded = load_model(entry.source, device, dtype, self.options.attention, own)
         else:
-            loaded = load_language(entry.source, device, dtype, layers=layers)
+            own = layers if layers in LANGUAGE_LAYERS else "auto"
+            loaded = load_language(entry.source, device, dtype, layers=own)
         return Resident(entry, loaded, self.engine)
 
 

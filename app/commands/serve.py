@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..device_options import Device, Dtype, LanguageLayers
+from ..device_options import Device, Dtype, ServedLayers
 from ..libraries import heavy_imports
 
 Names = list[str] | None
@@ -65,7 +65,7 @@ def serve(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    layers: LanguageLayers = "auto",
+    layers: ServedLayers = "auto",
     json_logs: Annotated[
         bool | None,
         typer.Option("--json-logs/--plain-logs", help="Of stderr. (default: plain on a terminal)"),

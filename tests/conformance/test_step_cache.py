@@ -163,7 +163,7 @@ def test_what_cannot_be_done_is_refused_by_name():
     with pytest.raises(RequestError, match="no token merging for FluxTransformer2DModel"):
         accelerate(CASES["flux"].pipe(), Acceleration(token_merge=TokenMerge(0.5)))
     with pytest.raises(RequestError, match="one of the three"):
-        accelerate(CASES["sd"].pipe())
+        accelerate(CASES["sd"].pipe(), cache("interval:2"), speed="fast")
     with pytest.raises(RequestError, match="unknown speed 'warp'"):
         accelerate(CASES["sd"].pipe(), speed="warp")
 

@@ -160,7 +160,9 @@ def test_an_unloaded_model_leaves_no_memory_behind(tmp_path: Path):
 
 
 def test_a_word_for_writers_is_none_for_those_that_draw(tmp_path: Path):
-    with pytest.raises(RequestError, match="unknown layers 'int4'; choose auto, off, w8a8, int8"):
+    with pytest.raises(
+        RequestError, match="unknown layers 'int4'; choose auto, off, w8a8, int8, comp"
+    ):
         HubOptions(layers="int4")
     stable_diffusion().save_pretrained(tmp_path / "draws")
     shelf = Shelf(tmp_path, shipped=False)
@@ -169,3 +171,6 @@ def test_a_word_for_writers_is_none_for_those_that_draw(tmp_path: Path):
             hub.enter("draws")
     with Hub(shelf, HubOptions("cpu", "float32", layers="int8")) as hub, hub.lease("draws") as own:
         assert own.loaded.layers == "auto"  # pyright: ignore[reportAttributeAccessIssue]
+    compiled = HubOptions("cpu", "float32", layers="compiled")
+    with Hub(shelf, compiled) as hub, hub.lease("draws") as own:
+        assert own.loaded.layers == "compiled"  # pyright: ignore[reportAttributeAccessIssue]
