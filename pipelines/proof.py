@@ -74,7 +74,7 @@ def prove(
     lanes: Callable[[int, int], tuple[list[Lane], list[int]]],
     runs: Mapping[str, Any],
     tolerance: float,
-    size: int = BLOCK,
+    size: int | None = None,
     budget: int = BUDGET,
 ) -> dict[str, int]:
     """Compute all samples packed, and compare.
@@ -85,7 +85,7 @@ def prove(
         lanes: makes so many blocks of such a size: the lanes, and the lane of each layer.
         runs: further fields of the `TokenRunner`.
         tolerance: by how much of the largest logit they may differ.
-        size: tokens of a block.
+        size: tokens of a block; None for few.
         budget: tokens of a forward.
 
     Returns:
@@ -96,7 +96,7 @@ def prove(
     """
     longest = max(len(sample.ids) for sample in samples)
     on_npu = "device" in runs and runs["device"].type == "npu"
-    size = BLOCKS["npu"] if on_npu else size  # its operators for pages take no others
+    size = BLOCKS["npu"] if on_npu else size or BLOCK  # its operators for pages take no others
     own, lane_of = lanes(len(samples) * -(-longest // size), size)
     pages = PageStore([lane.pool.total for lane in own], size, lane_of, "auto")
     recorder = Recorder(forward)

@@ -20,7 +20,10 @@ from tests.attention.simulated import simulated
 def test_on_a_cpu_plain_operations_answer():
     (answer,) = explain_pages(["cpu"])
     assert (answer.case, answer.device, answer.backend) == ("text over pages", "cpu", "paged")
-    assert answer.refused == {"npu pages": "pages are on cpu, it computes on npu only"}
+    assert answer.refused == {
+        "npu pages": "pages are on cpu, it computes on npu only",
+        "triton pages": "pages are on cpu, it computes on cuda only",
+    }
 
 
 @pytest.mark.parametrize(
