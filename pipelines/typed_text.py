@@ -15,6 +15,7 @@ from typing import Any
 from mindsd.errors import RequestError
 
 FIXED = ("role", "type")  # keys of a message whose values nobody types
+DIGITS, TRIES = "0123456789abcdef", 1000
 
 
 class TypedText:
@@ -29,7 +30,7 @@ class TypedText:
         words = {own.content for own in added if own.special} | set(tokenizer.all_special_tokens)
         longest = sorted(filter(None, words), key=len, reverse=True)
         self._words = re.compile("|".join(map(re.escape, longest)) or "(?!)", re.IGNORECASE)
-        self._mark = secrets.token_hex(16)
+        self._mark = _mark_apart_from(longest)
 
     def marked(self, value: Any) -> Any:
         """The same messages or tools, with marks in every text of a special token.
@@ -68,3 +69,22 @@ class TypedText:
             own | {"text": self._mark + text} if text else own
             for own, text in zip(parts, texts, strict=True)
         ]
+
+
+def _mark_apart_from(words: list[str]) -> str:
+    """A mark that makes no special token with what stands beside it: where one begins with `a`, a
+    mark that ends so would begin it again at every cut.
+
+    Raises:
+        RequestError: the words leave no mark, for they begin or end with nearly every digit.
+    """
+    lower = [own.lower() for own in words]
+    begins = {own[:i] for own in lower if own[0] in DIGITS for i in range(1, len(own))}
+    ends = {own[i:] for own in lower if own[-1] in DIGITS for i in range(1, len(own))}
+    inside = [own for own in lower if set(own) <= set(DIGITS)]
+    for _ in range(TRIES):
+        mark = secrets.token_hex(16)
+        touches = mark.endswith(tuple(begins)) or mark.startswith(tuple(ends))
+        if not touches and not any(own in mark for own in inside):
+            return mark
+    raise RequestError("this model's special tokens leave no mark for what is typed")

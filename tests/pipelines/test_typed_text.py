@@ -80,6 +80,26 @@ def test_overlapping_ones_and_those_that_cannot_be_cut():
         TypedText(tokenizer).marked("5 ¤")
 
 
+@pytest.mark.parametrize(
+    "drawn", ["1" * 31 + "a", "b" + "1" * 31, "1" * 12 + "face" + "1" * 16, "2" * 32]
+)
+def test_a_mark_makes_no_token_with_what_stands_beside_it(drawn, monkeypatch):
+    """One that ends as `a>b` begins would be cut for ever."""
+    tokenizer, marks = tiny_tokenizer(), iter([drawn, "2" * 32])
+    special(tokenizer, "<a>", "a>b", "face")
+    monkeypatch.setattr("secrets.token_hex", lambda size: next(marks))
+    typed = TypedText(tokenizer)
+    parts = typed.parts(typed.marked("<a>b"))
+    assert "".join(parts) == "<a>b" and typed._mark == "2" * 32
+
+
+def test_special_tokens_that_leave_no_mark(monkeypatch):
+    tokenizer = tiny_tokenizer()
+    special(tokenizer, *(f"{digit}>" for digit in "0123456789abcdef"))
+    with pytest.raises(RequestError, match="leave no mark"):
+        TypedText(tokenizer)
+
+
 def test_no_path_is_opened_for_others():
     case = vision_case("smolvlm")
     content = [{"type": "image", "image": "/etc/hostname"}]
