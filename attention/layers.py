@@ -55,7 +55,7 @@ def check_layers(
     Raises:
         RequestError: the word is unknown, or the device or dtype takes no 8 bits.
     """
-    if wish not in words and wish in IMAGE_LAYERS:
+    if wish not in words and wish in IMAGE_LAYERS and wish not in LANGUAGE_LAYERS:
         raise RequestError(f"layers={wish!r} is for models that draw; choose {', '.join(words)}")
     if wish not in words:
         raise RequestError(f"unknown layers {wish!r}; choose {', '.join(words)}")
