@@ -19,7 +19,7 @@ from mindsd.attention.cpu_fused import CpuFused, fuse_large
 from mindsd.attention.for_diffusers import Attached, attach
 from mindsd.attention.image_layers import COMPILED, lay_below
 from mindsd.attention.int8_layers import round_layers
-from mindsd.attention.layers import IMAGE_EIGHT_BITS, IMAGE_LAYERS, check_layers
+from mindsd.attention.layers import IMAGE_EIGHT_BITS, check_layers
 from mindsd.attention.npu_fused import Fused
 from mindsd.attention.registry import default_registry
 from mindsd.batching.counts import Counts
@@ -178,10 +178,7 @@ def accelerate(
         RequestError: this pipeline cannot do it or runs on an engine; more than one is given; the
             profile is broken or another model's; unknown layers, or none that can be had here.
     """
-    if layers not in LAYERS:
-        raise RequestError(f"unknown layers {layers!r}; choose {', '.join(LAYERS)}")
-    if layers in COMPILED:
-        check_layers(layers, pipe.device.type, pipe.dtype, IMAGE_LAYERS, IMAGE_EIGHT_BITS)
+    check_layers(layers, pipe.device.type, pipe.dtype, LAYERS, IMAGE_EIGHT_BITS)
     if sum(given is not None for given in (acceleration, speed, profile)) > 1:
         raise RequestError("say an acceleration, a speed or a profile, one of the three")
     if is_accelerated(pipe):
