@@ -1,7 +1,8 @@
 """The most memory that drawing takes at any moment.
 
 On a GPU or NPU: what torch's allocator held, weights included. On a CPU: by how much the process
-grew beyond what it held before, as the Linux kernel notes it; elsewhere nobody knows.
+grew beyond what it held before, as the Linux kernel notes it; elsewhere nobody knows. The kernel
+sums up the pages of each core from time to time, so the growth is right to some hundred KiB only.
 """
 
 from __future__ import annotations
