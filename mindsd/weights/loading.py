@@ -112,10 +112,12 @@ def _load_folder(files: LanguageFiles, dtype: torch.dtype) -> tuple[Any, Any]:
 
 def _load_gguf(files: LanguageFiles, dtype: torch.dtype) -> tuple[Any, Any]:
     """Load from a folder in which nothing lies, so that only the GGUF file is read."""
+    from mindsd.weights.gguf_reader import read_once  # the package gguf may be missing
+
     gguf = check_gguf(files.path)  # again: it may have changed
     check_language(gguf)
     source: dict[str, Any] = {"gguf_file": str(files.path), **SAFE}
-    with TemporaryDirectory() as empty, _uncollected():
+    with TemporaryDirectory() as empty, _uncollected(), read_once():
         config = AutoConfig.from_pretrained(empty, **source)
         _check_size(gguf, config)
         found: Any = AutoModelForCausalLM.from_pretrained(
