@@ -36,7 +36,7 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-def write_text(parameters: ImageParameters, model: str, version: str) -> str:
+def write_text(parameters: ImageParameters, model: str, version: str, vae: str = "") -> str:
     """The parameters of one picture in Automatic1111's form; what is None is left out."""
     size = f"{parameters.width}x{parameters.height}" if parameters.width else None
     settings = {
@@ -47,6 +47,7 @@ def write_text(parameters: ImageParameters, model: str, version: str) -> str:
         "Size": size,
         "Denoising strength": parameters.strength,
         "Model": model,
+        "VAE": vae,
         "Version": version,
     }
     known = {name: value for name, value in settings.items() if value not in (None, "")}

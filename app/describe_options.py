@@ -11,6 +11,7 @@ from typing import Any
 from mindsd.errors import RequestError
 from mindsd.sampling.parameters import Sampling
 
+from .device_options import LANGUAGE_LAYERS, check_words
 from .picture_files import find_pictures
 from .text_options import SEES, check_output, check_sees, check_text
 
@@ -48,6 +49,7 @@ class DescribeOrder:
         if self.limit is not None and self.limit < 1:
             raise RequestError(f"--limit must be at least 1, got {self.limit}")
         Sampling.parse(self.sampling)
+        check_words(self.device, self.dtype, self.layers, LANGUAGE_LAYERS)
         if self.output is not None:
             check_output(self.output)
         list(self.paths)  # looked for now: what is wrong is said before anything is loaded

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+
+from mindsd.errors import RequestError
 
 # torch is not imported for a name; the tests hold these against mindsd.device and mindsd.attention
 DEVICES = ("auto", "npu", "cuda", "cpu")
@@ -13,6 +16,24 @@ LAYERS = ("auto", "off", "w8a8")
 LANGUAGE_LAYERS = (*LAYERS, "int8")
 IMAGE_LAYERS = (*LAYERS, "int8", "compiled", "fp8")
 SERVED_LAYERS = (*LANGUAGE_LAYERS, "compiled", "fp8")
+
+
+def check_words(device: str, dtype: str, layers: str, words: Sequence[str]) -> None:
+    """Refuse a word that nobody knows in the loaders' own sentence, before torch is imported.
+
+    Args:
+        words: that `layers` may be for this kind of model.
+
+    Raises:
+        RequestError: one is unknown; whether this machine can do it is seen by the loaders.
+    """
+    for name, said, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
+        if said not in known:
+            raise RequestError(f"unknown {name} {said!r}; choose {', '.join(known)}")
+    if layers not in words and layers in IMAGE_LAYERS and layers not in LANGUAGE_LAYERS:
+        raise RequestError(f"layers={layers!r} is for models that draw; choose {', '.join(words)}")
+    if layers not in words:
+        raise RequestError(f"unknown layers {layers!r}; choose {', '.join(words)}")
 
 
 def _devices() -> list[str]:
@@ -60,8 +81,8 @@ ServedLayers = Annotated[
     str,
     typer.Option(
         "--layers",
-        help="As of generate; int8 for models that write (their weights), compiled and fp8 for "
-        "those that draw; the others run as with auto.",
+        help="As of generate, for every model that can take it: the log says once which cannot, "
+        "and runs them as with auto.",
         autocompletion=_served_layers,
     ),
 ]

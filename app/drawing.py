@@ -189,7 +189,7 @@ def settle(
 
 
 def _load(order: Order) -> ImagePipeline:
-    names = ("device", "dtype", "attention", "layers")
+    names = ("device", "dtype", "attention", "layers", "vae")
     where = {name: getattr(order, name) for name in names}
     try:
         return _kind(order).load(order.model, **where)

@@ -70,5 +70,11 @@ Attention = Annotated[
         help="auto; off: diffusers' own; on an NPU sparse:0.5 or a package (docs/npu.md)."
     ),
 ]
+Vae = Annotated[
+    File,
+    typer.Option(
+        metavar="FOLDER", help="AutoencoderTiny or AutoencoderKL in place of the model's own."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line, for machines.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the paths only.")]

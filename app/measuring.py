@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mindsd.aside import aside
 from mindsd.errors import OutOfMemory, RequestError
-from mindsd.pipelines.bench import ways
+from mindsd.pipelines.bench import computes_all, ways
 from mindsd.pipelines.calibrate import calibrate
 from mindsd.pipelines.knobs import KNOBS, calibrated
 from mindsd.pipelines.peak import MEANING
@@ -51,6 +51,12 @@ def benched(trial: Trial, watch: Watch, interrupt: Interrupt) -> None:
                 able.append(way)
             else:
                 watch.noted(f"{way} was passed over: {reason}")
+        if idle := computes_all(able, bench.steps, flow=bench.draw.arguments.flows):
+            named = ", ".join(map(str, idle))
+            watch.noted(
+                f"in {bench.steps} steps none is left out by {named}: they draw as plain does, and "
+                "their times differ by chance; say more --steps"
+            )
         scores: dict[Way, Scores] = {}
         try:
             for way in able:  # images first, which warms each way up

@@ -11,8 +11,10 @@ from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters, parse_size, several
 from mindsd.pipelines.picture import read_picture
 from mindsd.pipelines.profile import Profile
+from mindsd.weights.autoencoder import check_fits, find_autoencoder
 from mindsd.weights.folder import find_model
 
+from .device_options import IMAGE_LAYERS, check_words
 from .picture_encoding import PictureEncoding
 from .picture_record import Record
 from .samplers import wished_scheduler
@@ -39,6 +41,7 @@ class Order:
             model of the same name drew.
         step_cache, token_merge, guidance_until: parts of an acceleration, in place of the speed's
             or the profile's.
+        vae: folder of an autoencoder in place of the model's own.
         loras: folder of the adapters that prompts name, as <lora:ink:0.8>.
         weighted: whether prompts have weights, as (word:1.2); None where they look like it.
         preview_every: save a rough picture after every so many steps; 0 for none.
@@ -71,6 +74,7 @@ class Order:
     step_cache: str | None = None
     token_merge: str | None = None
     guidance_until: float | None = None
+    vae: Path | None = None
     loras: Path | None = None
     weighted: bool | None = None
     preview_every: int = 0
@@ -90,7 +94,10 @@ class Order:
             raise RequestError("say --speed or --profile, one of the two")
         if self.force and self.profile is None and self.repeats is None:
             raise RequestError("--force needs --profile or --from: what another model is used for")
-        find_model(self.model)
+        check_words(self.device, self.dtype, self.layers, IMAGE_LAYERS)
+        model = find_model(self.model)
+        if self.vae is not None:
+            check_fits(find_autoencoder(self.vae), model)
         assert self.asked and self.encoding
 
     @property

@@ -4,7 +4,7 @@ The first is the text of a1111.py. The second is JSON:
 
     {"parameters": {every field of ImageParameters}, "model": "tiny-sd", "device": "cpu",
      "dtype": "float32", "attention": "auto", "layers": "auto",
-     "fingerprint": "0123456789abcdef",
+     "fingerprint": "0123456789abcdef", "vae": "taesd", "vae_fingerprint": "fedcba9876543210",
      "pictures": {"image": "sha256 of its file"},
      "versions": {"mindsd": "0.1.0", "torch": "2.13.0", "diffusers": "0.42.1"}}
 """
@@ -24,7 +24,10 @@ from .a1111 import read_text, write_text
 from .picture_texts import PictureTexts, read_texts
 
 FIELDS = [own.name for own in fields(ImageParameters)]
-PLACES = ("model", "device", "dtype", "attention", "layers", "fingerprint")
+PLACES = (
+    *("model", "device", "dtype", "attention", "layers"),
+    *("fingerprint", "vae", "vae_fingerprint"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Record:
     Attributes:
         model: the name of an embedded model or of a folder; a path is nobody else's business.
         fingerprint: of the model's weights, as pipelines/fingerprint.py tells it.
+        vae, vae_fingerprint: the same of an autoencoder in place of the model's own.
         pictures: of the given pictures, by the pipelines' names ("image", "mask_image"), the
             SHA-256 of their files.
         unknown: what Automatic1111's text says beyond the parameters, in its words.
@@ -49,6 +53,8 @@ class Record:
     pictures: Mapping[str, str] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     layers: str = ""
+    vae: str = ""
+    vae_fingerprint: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what has no words in JSON as `str` gives it."""
@@ -60,7 +66,7 @@ class Record:
 
     def as_texts(self) -> PictureTexts:
         version = f"mindsd {self.versions.get('mindsd', '')}".strip()
-        theirs = write_text(self.parameters, self.model, version)
+        theirs = write_text(self.parameters, self.model, version, self.vae)
         return PictureTexts(theirs, json.dumps(self.as_json()))
 
 

@@ -23,7 +23,8 @@ def as_lines(record: Record) -> list[tuple[str, str]]:
     lines |= {"size": size, "sampler": " ".join(sampler_of(parameters["scheduler"] or "")).strip()}
     lines |= {"scheduler": parameters["scheduler"]}
     lines |= {name: parameters[name] for name in rest} | parameters["acceleration"]
-    places = ("model", "fingerprint", "device", "dtype", "attention", "layers")
+    places = ("model", "fingerprint", "vae", "vae_fingerprint")
+    places += ("device", "dtype", "attention", "layers")
     lines |= {name: told[name] for name in places}
     lines |= {f"SHA-256 of {name}": value for name, value in record.pictures.items()}
     lines["versions"] = ", ".join(f"{name} {value}" for name, value in record.versions.items())

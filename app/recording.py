@@ -49,4 +49,6 @@ def record_of(
         model.fingerprint,
         pictures,
         layers=model.layers,
+        vae=model.vae,
+        vae_fingerprint=model.vae_fingerprint,
     )

@@ -14,6 +14,9 @@ from .picture_record import Record, read_record
 from .printable import printable
 
 FLAGS = {"image": "image", "mask_image": "mask"}  # the pipelines' names of pictures -> an Order's
+# What is known by a name and the fingerprint of its weights: a noun, and the fields of a record.
+KINDS = (("model", "model", "fingerprint"), ("autoencoder", "vae", "vae_fingerprint"))
+OWN = "of the model"  # the autoencoder, where no other stood in its place
 
 
 def repeat(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,12 +24,13 @@ def repeat(file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         RequestError: the file does not say how it was made, or not with what model, or it was drawn
-            from a picture that is not given.
+            from a picture, or by an autoencoder in place of its model's own, that is not given.
     """
     record = read_record(file)
     if record is None:
         raise RequestError(f"{file} does not say how it was made, so --from cannot repeat it")
     _check_pictures(file, record, said)
+    _check_autoencoder(file, record, said)
     found: dict[str, Any] = {"prompts": (record.parameters.prompt,)}
     if "model" not in said:
         found["model"] = _model(file, record)
@@ -46,15 +50,19 @@ def differences(record: Record, now: Record, force: bool) -> list[str]:
     """What is not as when the record was made, and what of it has no word here.
 
     Raises:
-        RequestError: another model of the same name drew it, and `force` is not said.
+        RequestError: another model or autoencoder of the same name drew it, and `force` is not
+            said.
     """
     told = [printable(change) for change in _changes(record, now)]
-    if record.model == now.model and _differ(record.fingerprint, now.fingerprint):
-        weights = f"weights {printable(record.fingerprint)}, now {now.fingerprint}"
+    for noun, flag, weighed in KINDS:
+        name, before, after = getattr(now, flag), getattr(record, weighed), getattr(now, weighed)
+        if getattr(record, flag) != name or not _differ(before, after):
+            continue
+        weights = f"weights {printable(before)}, now {after}"
         if not force:
             raise RequestError(
-                f"the image was drawn by another model of the name {now.model} ({weights}); "
-                "say its folder with --model, or --force to use this one"
+                f"the image was drawn by another {noun} of the name {name} ({weights}); "
+                f"say its folder with --{flag}, or --force to use this one"
             )
         told.append(weights)
     return told
@@ -65,6 +73,8 @@ def _changes(record: Record, now: Record) -> Iterator[str]:
         before, after = getattr(record, name), getattr(now, name)
         if _differ(before, after):
             yield f"{name} {before}, now {after}"
+    if record.versions and record.vae != now.vae:
+        yield f"autoencoder {record.vae or OWN}, now {now.vae or OWN}"
     for name, before in record.versions.items():
         after = now.versions.get(name, "")
         if _differ(before, after):
@@ -91,6 +101,14 @@ def _check_pictures(file: Path, record: Record, said: Mapping[str, Any]) -> None
                 f"{file} was drawn from a picture{which}, which it does not hold; "
                 f"give it with --{flag}"
             )
+
+
+def _check_autoencoder(file: Path, record: Record, said: Mapping[str, Any]) -> None:
+    if record.vae and said.get("vae") is None and not said.get("force"):
+        raise RequestError(
+            f"{file} was drawn by the autoencoder {printable(record.vae)}, which it only names; "
+            "give its folder with --vae, or --force to use the model's own"
+        )
 
 
 def _model(file: Path, record: Record) -> str:

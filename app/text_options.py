@@ -13,6 +13,8 @@ from mindsd.pipelines.picture import read_picture
 from mindsd.sampling.parameters import Sampling
 from mindsd.weights.language import find_language_model
 
+from .device_options import LANGUAGE_LAYERS, check_words
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -49,6 +51,7 @@ class ChatOrder:
         for name, text in (("prompt", self.prompt), ("system message", self.system)):
             check_text(name, text or "")
         Sampling.parse(self.sampling)
+        check_words(self.device, self.dtype, self.layers, LANGUAGE_LAYERS)
         if self.images:
             check_sees(self.model)
         else:
@@ -111,6 +114,7 @@ class BatchOrder:
                 "say --system or --raw, one of the two: a text has no system message"
             )
         check_text("system message", system or "")
+        check_words(self.device, self.dtype, self.layers, LANGUAGE_LAYERS)
         find_language_model(self.model)
 
 

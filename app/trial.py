@@ -12,6 +12,7 @@ from mindsd.pipelines.parameters import ImageParameters, parse_size
 from mindsd.weights.embedded import embedded
 from mindsd.weights.folder import find_model
 
+from .device_options import IMAGE_LAYERS, check_words
 from .samplers import wished_scheduler
 
 READABLE = (128, 128)  # pixels of the scenes that the checker reads
@@ -53,6 +54,7 @@ class Trial:
         for flag, number in numbers.items():
             if not 1 <= number <= MOST_IMAGES:
                 raise RequestError(f"{flag} must be 1 to {MOST_IMAGES}, got {number}")
+        check_words(self.device, self.dtype, self.layers, IMAGE_LAYERS)
         find_model(self.model)
         assert self.pattern and self.texts != []
         if self.limits is not None and "right" in self.limits.metrics and not self.reads:

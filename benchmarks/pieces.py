@@ -2,7 +2,8 @@
 
     python benchmarks/pieces.py --rounds 5 --threads 2
 
-Ways take turns (A B A B); numbers are medians over the rounds.
+Ways take turns (A B A B); numbers are medians over the rounds, and of the ratio, which is noise
+where a piece takes microseconds, also the least and the most.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main() -> int:
         cells = [told(timed(attention_ways(tokens, dtype), options.rounds)) for dtype in DTYPES]
         layers.add_row(f"{tokens} tokens", *cells)
     console.print(layers)
-    print("each: plain / prepacked, and sequence by sequence / in buckets; then the ratio")
+    print("each: plain / prepacked, and sequence by sequence / in buckets; the ratio (least-most)")
     return 0
 
 
@@ -81,8 +82,8 @@ def attention_ways(tokens: int, dtype: torch.dtype) -> Mapping[str, Callable[[],
     return {"plain": lambda: attend_slowly(call), "ours": lambda: attend(call, registry)}
 
 
-def timed(ways: Mapping[str, Callable[[], object]], rounds: int) -> list[float]:
-    """Median microseconds of each way."""
+def timed(ways: Mapping[str, Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Microseconds of each way, one for each round."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, work in ways.items():
@@ -92,12 +93,14 @@ def timed(ways: Mapping[str, Callable[[], object]], rounds: int) -> list[float]:
                 work()
                 count += 1
             found[name].append(1e6 * passed / count)
-    return [statistics.median(values) for values in found.values()]
+    return list(found.values())
 
 
-def told(found: list[float]) -> str:
-    plain, ours = found
-    return f"{plain:.0f} / {ours:.0f}  {plain / ours:.2f}x"
+def told(found: list[list[float]]) -> str:
+    plain, ours = map(statistics.median, found)
+    ratios = [before / after for before, after in zip(*found, strict=True)]
+    span = f"{min(ratios):.2f}-{max(ratios):.2f}"
+    return f"{plain:.0f} / {ours:.0f}  {statistics.median(ratios):.2f}x ({span})"
 
 
 def _names(dtypes: tuple[torch.dtype, ...]) -> list[str]:

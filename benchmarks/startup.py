@@ -30,7 +30,7 @@ from rich.progress import track
 
 from mindsd.device import cpu_facts
 
-PROMPT, STEPS = "a red circle", 50  # steps are tiny-sd's own
+PROMPT, STEPS = "a red circle", 50  # as many as diffusers draws in where nothing is said
 TINY_SD = Path(__file__).parents[1] / "assets" / "tiny-sd"
 DIFFUSERS = f"""
 import torch

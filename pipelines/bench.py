@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mindsd.config import PLAIN, SPEEDS
 from mindsd.pipelines.knobs import KNOBS
 from mindsd.pipelines.way import Way
@@ -21,3 +23,13 @@ def ways(steps: int, *, flow: bool = False) -> list[Way]:
     fewer = [Way(steps=computed.count(Kind.WHOLE)) for computed in kinds]
     every = [Way(), *map(Way, SPEEDS.values()), *map(Way, singles), *fewer]
     return list(dict.fromkeys(way for way in every if way.steps != steps))  # lossless is plain
+
+
+def computes_all(ways: Sequence[Way], steps: int, *, flow: bool = False) -> list[Way]:
+    """Of these, the ones whose step cache is known to leave out no step of so many."""
+    found = []
+    for way in ways:
+        cache = way.acceleration.settled(flow=flow).step_cache
+        if cache is not None and cache.fixed(steps) == [Kind.WHOLE] * steps:
+            found.append(way)
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 
 import torch
 from diffusers import DiffusionPipeline
@@ -31,8 +32,17 @@ def fingerprint(pipe: DiffusionPipeline) -> str:
     if not denoisers:
         kind = type(pipe).__name__
         raise RequestError(f"{kind} has no denoiser of diffusers' kind; profiles are for those")
+    return fingerprint_of(denoisers)
+
+
+def fingerprint_of(modules: Mapping[str, torch.nn.Module]) -> str:
+    """The same of any modules by their names.
+
+    Raises:
+        RequestError: their weights are not in memory.
+    """
     found = hashlib.sha256()
-    for name, module in sorted(denoisers.items()):
+    for name, module in sorted(modules.items()):
         parameters = dict(sorted(module.named_parameters()))
         if away := [key for key, value in parameters.items() if value.is_meta]:
             raise RequestError(

@@ -5,19 +5,20 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from mindsd.attention.layers import IMAGE_LAYERS, LANGUAGE_LAYERS, SERVED_LAYERS
 from mindsd.batching.limits import Limits
 from mindsd.device import find_device, free_cached
 from mindsd.engine import Engine
-from mindsd.errors import EngineClosed, QueueFull, RequestError
+from mindsd.errors import EngineClosed, ModelError, QueueFull, RequestError
 from mindsd.pipelines.language_model import load_language
 from mindsd.pipelines.loading import load_model
 from mindsd.pipelines.resident import Resident
+from mindsd.pipelines.served_layers import check_served, word_for
+from mindsd.pipelines.served_vaes import ServedVaes
 from mindsd.pipelines.shelf import Entry, Shelf
 
 MEMORY_SHARE = 0.8  # of what is free when the hub is made, for the activations of live images
@@ -29,10 +30,10 @@ class HubOptions:
 
     Attributes:
         device, dtype, attention, layers: as `load_model` and `load_language` take them, for every
-            model; "int8" is for those that write, "compiled" and "fp8" for those that draw: the
-            others run as with "auto".
+            model; those that cannot have the word of `layers` run as with "auto".
         keep_alive: seconds after which an idle model is unloaded; None keeps it.
         most: models loaded at once; one more takes the place of the one idle for longest.
+        vaes: autoencoders in place of the models' own.
     """
 
     device: str = "auto"
@@ -41,34 +42,47 @@ class HubOptions:
     layers: str = "auto"
     keep_alive: float | None = 300.0
     most: int = 4
+    vaes: ServedVaes = ServedVaes()
 
     def __post_init__(self) -> None:
         if self.most < 1 or (self.keep_alive is not None and not self.keep_alive >= 0):
             raise RequestError(f"most is at least 1 and keep_alive at least 0, got {self}")
-        if self.layers not in SERVED_LAYERS:
-            words = ", ".join(SERVED_LAYERS)
-            raise RequestError(f"unknown layers {self.layers!r}; choose {words}")
 
 
 class Hub:
     """The models of a shelf, and the one engine they run on. Safe to use from any thread.
 
+    Args:
+        told: is told, once for each model, what of the options it cannot have and why.
+
     Attributes:
         engine: that all requests run on; closed with the hub.
 
     Raises:
-        RequestError: the device cannot be had.
+        RequestError: the device, or with it the word of `layers`, cannot be had.
+        UnknownModel, ModelError: an autoencoder is for a model that is not there, or does not fit.
     """
 
-    def __init__(self, shelf: Shelf, options: HubOptions | None = None) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        options: HubOptions | None = None,
+        told: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.shelf = shelf
         self.options = options or HubOptions()
-        memory = int(MEMORY_SHARE * find_device(self.options.device).free())
+        place = find_device(self.options.device)
+        check_served(self.options.layers, place, self.options.dtype)
+        self.options.vaes.check(shelf)
+        memory = int(MEMORY_SHARE * place.free())
         self.engine = Engine(Limits(memory=max(memory, 1)))
         self._residents: dict[str, Resident] = {}
         self._lock = threading.Lock()  # of the table; never held while a model loads
         self._loading = threading.Lock()  # one at a time: each measures what memory is left
         self._closed = False
+        self._told = told
+        self._noted: set[str] = set()  # what was told
+        self._plain: set[str] = set()  # ids of models that cannot have the word of `layers`
 
     def enter(self, id: str) -> Resident:
         """The model of this id, loaded if it is not yet; it stays until `leave`.
@@ -182,14 +196,36 @@ class Hub:
         _drop(gone)
 
     def _load(self, entry: Entry) -> Resident:
-        device, dtype, layers = self.options.device, self.options.dtype, self.options.layers
+        word = word_for(entry.kind, self.options.layers)
+        if entry.id in self._plain:
+            word = "auto"
+        try:
+            return self._made(entry, word)
+        except (ModelError, RequestError) as error:
+            if word in ("auto", "off"):
+                raise
+            reason = str(error)
+        _collect()  # outside of the handler, where what was loaded is nobody's any more
+        resident = self._made(entry, "auto")  # which fails as well where the word was not why
+        self._plain.add(entry.id)
+        self._note(f"{entry.id} runs as with layers='auto': {reason}")
+        return resident
+
+    def _made(self, entry: Entry, layers: str) -> Resident:
+        device, dtype = self.options.device, self.options.dtype
         if entry.kind == "image":
-            own = layers if layers in IMAGE_LAYERS and layers != "int8" else "auto"
-            loaded = load_model(entry.source, device, dtype, self.options.attention, own)
+            vae, reason = self.options.vaes.of(entry)
+            if reason is not None:
+                self._note(f"{entry.id} keeps its own autoencoder: {reason}")
+            loaded = load_model(entry.source, device, dtype, self.options.attention, layers, vae)
         else:
-            own = layers if layers in LANGUAGE_LAYERS else "auto"
-            loaded = load_language(entry.source, device, dtype, layers=own)
+            loaded = load_language(entry.source, device, dtype, layers=layers)
         return Resident(entry, loaded, self.engine)
+
+    def _note(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
+            self._told(text)
 
 
 def _drop(residents: list[Resident]) -> None:
@@ -201,5 +237,9 @@ def _drop(residents: list[Resident]) -> None:
         return
     while residents:
         residents.pop().close()
+    _collect()
+
+
+def _collect() -> None:
     gc.collect()
     free_cached()

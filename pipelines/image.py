@@ -60,19 +60,20 @@ class ImagePipeline:
         dtype: str = "auto",
         attention: str = "auto",
         layers: str = "auto",
+        vae: str | Path | None = None,
     ) -> Self:
         """Load an embedded model ("tiny-sd"), a diffusers folder, or take a diffusers pipeline.
 
         Args:
             device: "auto" (the fastest this machine has), "npu", "cuda" or "cpu".
             dtype: "auto" (what is fast there), "float32", "float16" or "bfloat16".
-            attention, layers: as `load_model` takes them: how it computes on this device.
+            attention, layers, vae: as `load_model` takes them: how it computes, and decodes.
 
         Raises:
             ModelError: the model is missing, incomplete or not safe to load.
             RequestError: the device, dtype, attention or layers cannot be had.
         """
-        return cls(load_model(model, device, dtype, attention, layers))
+        return cls(load_model(model, device, dtype, attention, layers, vae))
 
     @classmethod
     def _suitable(cls, pipe: DiffusionPipeline) -> DiffusionPipeline:

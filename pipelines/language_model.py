@@ -222,6 +222,7 @@ def load_language(
         raise RequestError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
     place, files = find_device(device), find_language_model(model)
     kind = DTYPES.get(dtype) or fast_dtype(place, files.weight, SMALL)
+    check_layers(options.get("layers", "auto"), place.kind, kind, LANGUAGE_LAYERS)
     module, tokenizer = aside(lambda: load_language_model(files, kind, place.torch))
     eyes = load_processor(files, tokenizer) if files.sees else None
     return in_memory(module, tokenizer, eyes, cache, files.name, **options)

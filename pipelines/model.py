@@ -24,7 +24,7 @@ from mindsd.batching.image_adapters import ImageAdapters
 from mindsd.device import Device
 from mindsd.engine import Engine, Limits
 from mindsd.errors import RequestError
-from mindsd.pipelines.fingerprint import fingerprint
+from mindsd.pipelines.fingerprint import fingerprint, fingerprint_of
 from mindsd.pipelines.modules import (
     find_advisers,
     find_denoisers,
@@ -64,6 +64,7 @@ class LoadedModel:
             as attention/chosen.py says.
         layers: what runs beside attention, as attention/layers.py says it.
         defaults: its folder's own choices where a request says nothing.
+        vae: the name of the autoencoder that stands in its own's place; "" for its own.
         attached: our attention, while it is on.
         fused: what stands beside attention, in an NPU's fused operators, while it is on.
         on_cpu: its modules made fast on a CPU, while they are.
@@ -80,6 +81,7 @@ class LoadedModel:
     attention: str = "auto"
     layers: str = "auto"
     defaults: CallDefaults = CallDefaults()
+    vae: str = ""
     attached: Attached | None = None
     fused: dict[str, Fused] = field(default_factory=dict)
     on_cpu: dict[str, CpuFused] = field(default_factory=dict)
@@ -106,6 +108,12 @@ class LoadedModel:
             return aside(lambda: fingerprint(self.pipe))
         except RequestError:
             return ""
+
+    @cached_property
+    def vae_fingerprint(self) -> str:
+        """The same of the autoencoder that stands in its own's place; "" for its own."""
+        own = {"vae": self.pipe.components["vae"]} if self.vae else {}
+        return aside(lambda: fingerprint_of(own)) if own else ""
 
     def own_parts(self, request: Request) -> dict[str, Any]:
         """The components that each request needs one of its own of, instead of the shared ones."""
@@ -180,7 +188,7 @@ class LoadedModel:
         """A large model's layers as a CPU runs them fast, and its memory kept for it."""
         if self.device.kind != "cpu":
             return
-        _ = self.fingerprint  # it reads every weight, as the model has it
+        _ = self.fingerprint, self.vae_fingerprint  # they read the weights as the model has them
         self.on_cpu = fuse_large(models)
         self._kept = keep_large() if self.on_cpu else None
 

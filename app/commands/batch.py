@@ -78,6 +78,7 @@ def batch(
     dtype: Dtype = "auto",
     layers: Layers = "auto",
     attention: say.Attention = "auto",
+    vae: say.Vae = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be drawn, and draw nothing.")
     ] = False,
@@ -143,6 +144,7 @@ def batch(
             dtype=dtype,
             attention=attention,
             layers=layers,
+            vae=vae,
         )
         if dry_run:
             progress.__exit__()

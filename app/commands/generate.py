@@ -69,6 +69,7 @@ def generate(
     dtype: Dtype = "auto",
     layers: Layers = "auto",
     attention: say.Attention = "auto",
+    vae: say.Vae = None,
     speed: say.Speed = None,
     profile: say.Profile = None,
     force: Annotated[
@@ -111,6 +112,7 @@ def generate(
             dtype=dtype,
             attention=attention,
             layers=layers,
+            vae=vae,
             speed=speed,
             profile=profile,
             force=force,

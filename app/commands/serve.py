@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ..device_options import Device, Dtype, ServedLayers
+from mindsd.pipelines.served_vaes import ServedVaes
+
+from ..device_options import SERVED_LAYERS, Device, Dtype, ServedLayers, check_words
 from ..libraries import heavy_imports
 
 Names = list[str] | None
@@ -66,6 +68,14 @@ def serve(
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: ServedLayers = "auto",
+    vae: Annotated[
+        Names,
+        typer.Option(
+            metavar="[ID=]FOLDER",
+            help="AutoencoderTiny or AutoencoderKL in place of one model's own, or of all that it "
+            "fits; may be said again.",
+        ),
+    ] = None,
     json_logs: Annotated[
         bool | None,
         typer.Option("--json-logs/--plain-logs", help="Of stderr. (default: plain on a terminal)"),
@@ -76,6 +86,8 @@ def serve(
     The address goes to stdout once requests are taken, the log to stderr. Ctrl-C or SIGTERM lets
     what runs end; said again it ends at once.
     """
+    check_words(device, dtype, layers, SERVED_LAYERS)
+    vaes = ServedVaes.parse(vae or ())
     with heavy_imports():
         from mindsd.pipelines.hub import HubOptions
 
@@ -99,6 +111,7 @@ def serve(
                 layers=layers,
                 keep_alive=keep_alive if keep_alive >= 0 else None,
                 most=most_models,
+                vaes=vaes,
             ),
             ServiceLimits(max_requests, request_timeout or None),
             GuardOptions(api_key, tuple(allowed_host or ()), tuple(allow_origin or ())),

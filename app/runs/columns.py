@@ -22,6 +22,7 @@ OF_THE_RUN = {  # said once, on the command line, or by another name
     "dtype",
     "attention",
     "layers",
+    "vae",
     "force",
     "preview_every",
     "format",

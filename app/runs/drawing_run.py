@@ -73,7 +73,7 @@ class DrawingRun:
             try:
                 order = self._order
                 where = (order.device, order.dtype, order.attention, order.layers)
-                loaded = load_model(model, *where)
+                loaded = load_model(model, *where, order.vae)
             except MindsdError as error:
                 if len(models) == 1:
                     raise

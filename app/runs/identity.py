@@ -23,7 +23,16 @@ def model_identity(model: str) -> str:
     Raises:
         ModelError: there is no such model, or it cannot be read.
     """
-    folder = find_model(model).path
+    return folder_identity(find_model(model).path)
+
+
+@cache
+def folder_identity(folder: Path) -> str:
+    """The same of any folder of weights.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     found = hashlib.sha256()
     try:
         for file in sorted(folder.rglob("*")):

@@ -11,10 +11,13 @@ from typing import Any
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import MAX_SEED
 from mindsd.pipelines.shelf import lora_files
+from mindsd.weights.autoencoder import find_autoencoder
 
+from ..device_options import IMAGE_LAYERS, check_words
 from .asking import Asking
 from .company import TOGETHER
 from .grid import Cell
+from .identity import folder_identity
 from .lock import Shard
 from .plan import Plan, Planner
 from .prompt_file import Row, read_prompt_file
@@ -33,6 +36,7 @@ class BatchOrder:
         wildcards: how choices in braces are made; None leaves them as they are.
         combine: every combination of them.
         seed: of the run; None for the one that it was begun with, else any.
+        vae: folder of an autoencoder in place of every model's own.
         loras: folder of the adapters that prompts and rows name.
         weighted: whether prompts have weights, as (word:1.2); None where they look like it.
         force: profiles are used for other models than those they were tuned for.
@@ -51,6 +55,7 @@ class BatchOrder:
     wildcards: Wildcards | None = None
     combine: bool = False
     seed: int | None = None
+    vae: Path | None = None
     loras: Path | None = None
     weighted: bool | None = None
     force: bool = False
@@ -73,6 +78,9 @@ class BatchOrder:
             raise RequestError(f"--together must be 1 to 1000, got {self.together}")
         if self.loras is not None and not self.loras.is_dir():
             raise RequestError(f"--loras {self.loras} is no folder; name the one of the files")
+        check_words(self.device, self.dtype, self.layers, IMAGE_LAYERS)
+        if self.vae is not None:
+            find_autoencoder(self.vae)  # whether it fits is the affair of each model
         if self.combine and self.wildcards is None:
             raise RequestError("--combinations needs wildcards; leave --no-wildcards out")
 
@@ -103,4 +111,5 @@ class BatchOrder:
         precision = self.dtype if self.layers == "auto" else f"{self.dtype}, {self.layers}"
         how = (list(self.grid), self.wildcards, self.combine, seed, precision)
         adapters = {} if self.loras is None else lora_files(self.loras)
-        return Planner(self.asking, *how, adapters, self.weighted).plan(self.rows)
+        vae = None if self.vae is None else folder_identity(self.vae)
+        return Planner(self.asking, *how, adapters, self.weighted, vae).plan(self.rows)

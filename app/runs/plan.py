@@ -75,6 +75,7 @@ class Planner:
         combine: every combination of wildcards, in place of a pick; None leaves braces alone.
         adapters: files of the LoRAs that may be named.
         weighted: as asked.
+        vae: what tells the autoencoder in place of a model's own from others; None for its own.
     """
 
     def __init__(
@@ -87,8 +88,9 @@ class Planner:
         precision: str,
         adapters: Mapping[str, Path],
         weighted: bool | None,
+        vae: str | None = None,
     ):
-        self._adapters, self._weighted = adapters, weighted
+        self._adapters, self._weighted, self._vae = adapters, weighted, vae
         self._asking, self._grid, self._seed, self._precision = asking, grid, seed, precision
         self._wildcards, self._combine = wildcards, combine
         self._like: Counter[str] = Counter()  # rows by what they say
@@ -167,6 +169,8 @@ class Planner:
         facts = [told, pictures, model_identity(asked.model), self._precision]
         if self._weighted is not None:
             facts.append({"weighted": self._weighted})
+        if self._vae is not None:
+            facts.append({"vae": self._vae})
         if adapters := self._named(asked):
             facts.append(adapters)
         first = key_of(*facts)

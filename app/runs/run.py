@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 
+from mindsd.errors import MindsdError
+
 from ..interrupt import EXIT_CODE, Interrupt
 from ..libraries import heavy_imports
 from .company import companies
@@ -22,18 +24,22 @@ def run(order: BatchOrder, progress: Quiet, with_report: bool) -> int:
     Raises:
         RequestError, ModelError, OutputError: the order as a whole is wrong, or the disk is full.
     """
-    assert order.rows and order.asking  # what is wrong is told before anything is made
     tally = RunTally()
-    with RunFolder(order.output, order.shard) as folder, Interrupt() as interrupt:
+    with Interrupt() as interrupt:
         try:
-            seed = folder.seed(order.seed)
+            seed = _seed(order)
             plan = order.plan(seed)
-            _tell_wrong(plan, folder, tally, progress)
-            _draw(order, plan, folder, tally, progress, interrupt)
-            interrupt.on_signal = None
-            if with_report:
-                for path in write_overview(folder, plan, order.file, seed):
-                    progress.made(path)
+            _foresee(order, _todo(order, plan, read_story(order.output)))
+            with RunFolder(order.output, order.shard) as folder:
+                begun = folder.seed(order.seed, seed)
+                if begun != seed:  # another shard began meanwhile
+                    plan = order.plan(begun)
+                _tell_wrong(plan, folder, tally, progress)
+                _draw(order, plan, folder, tally, progress, interrupt)
+                interrupt.on_signal = None
+                if with_report:
+                    for path in write_overview(folder, plan, order.file, begun):
+                        progress.made(path)
         except KeyboardInterrupt:
             tally.stopping = True
     progress.ended(tally)
@@ -48,12 +54,9 @@ def rehearse(order: BatchOrder, as_json: bool) -> int:
     Raises:
         RequestError, ModelError, OutputError: the order as a whole is wrong.
     """
-    begun = read_seed(order.output)
-    is_chance = begun is None and order.seed is None and any(map(leaves_seed_open, order.rows))
-    seed = order.seed if begun is None else begun
-    if seed is None:
-        seed = secrets.randbelow(SEEDS)
-    check_seed(order.output, seed, order.seed)
+    chosen = order.seed is not None or read_seed(order.output) is not None
+    is_chance = not chosen and any(map(leaves_seed_open, order.rows))
+    seed = _seed(order)
     plan, story = order.plan(seed), read_story(order.output)
     told = dry_run(plan, _todo(order, plan, story), story, seed, is_chance)
     if as_json:
@@ -63,6 +66,40 @@ def rehearse(order: BatchOrder, as_json: bool) -> int:
         for line, reason in plan.wrong.items():
             print(f"line {line} is wrong: {reason}")
     return 1 if plan.wrong else 0
+
+
+def _seed(order: BatchOrder) -> int:
+    """What the run was begun with, else what is asked, else any.
+
+    Raises:
+        RequestError, OutputError: the folder was begun with another, or is none of a run.
+    """
+    begun = read_seed(order.output)
+    wished = order.seed if begun is None else begun
+    seed = secrets.randbelow(SEEDS) if wished is None else wished
+    check_seed(order.output, seed, order.seed)
+    return seed
+
+
+def _foresee(order: BatchOrder, todo: list[Job]) -> None:
+    """See, before a folder is made, that there is a model which may be loaded as it is asked.
+
+    Raises:
+        ModelError, RequestError: there is none; of several each would fail with its own reason.
+    """
+    models = dict.fromkeys(job.asked.model for job in todo)
+    if not models:
+        return
+    with heavy_imports():
+        from mindsd.pipelines.loading import foresee
+    refused: list[MindsdError] = []
+    for model in models:
+        try:
+            foresee(model, order.device, order.dtype, order.attention, order.layers, order.vae)
+        except MindsdError as error:
+            refused.append(error)
+    if len(refused) == len(models):
+        raise refused[0]
 
 
 def _own(order: BatchOrder, plan: Plan) -> list[Job]:

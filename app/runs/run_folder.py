@@ -94,8 +94,8 @@ class RunFolder:
         self.manifest.__exit__()
         self._lock.__exit__()
 
-    def seed(self, asked: int | None) -> int:
-        """The run's seed: what was said when it was begun, else what is asked, else any.
+    def seed(self, asked: int | None, otherwise: int | None = None) -> int:
+        """The run's seed: what was said when it was begun, else asked, else `otherwise` or any.
 
         Raises:
             RequestError: another one is asked.
@@ -103,8 +103,8 @@ class RunFolder:
         """
         found = read_seed(self.path)
         if found is None:
-            found = secrets.randbelow(SEEDS) if asked is None else asked
-            found = self._first(found)
+            wished = otherwise if asked is None else asked
+            found = self._first(secrets.randbelow(SEEDS) if wished is None else wished)
         check_seed(self.path, found, asked)
         return found
 

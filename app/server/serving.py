@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import structlog
+
 from mindsd.errors import RequestError
 from mindsd.pipelines.hub import Hub, HubOptions
 from mindsd.pipelines.shelf import Shelf
@@ -22,6 +24,8 @@ from .remote import Remote
 from .run import listen, make_server
 from .run import serve as run
 from .service import Service, ServiceLimits
+
+log = structlog.get_logger("mindsd.server")
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def serve(order: ServeOrder) -> None:
     """
     configure_logs(order.json_logs)
     at = listen(order.host, order.port)
-    with at, Hub(order.shelf(), order.hub) as hub:
+    with at, Hub(order.shelf(), order.hub, log.info) as hub:
         for id in order.preload:
             note(f"loading {id}")
             hub.leave(hub.enter(id))

@@ -26,6 +26,8 @@ def facts(name: str, record: Record | None) -> str:
     form = form_of(record)
     pairs = {NAMES[key]: form[key] for key in NAMES if form[key] not in (None, "")}
     pairs["Speed"] = form["speed"] or record.parameters.acceleration
+    if record.vae:
+        pairs["VAE"] = record.vae
     if form["loras"]:
         pairs["LoRA"] = ", ".join(f"{own} {weight:g}" for own, weight in form["loras"].items())
     rows = "".join(

@@ -11,7 +11,11 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from mindsd.weights.defaults import DEFAULTS
+
 from .denoiser import build_denoiser, build_scheduler
+
+CALL = {"steps": 20, "guidance": 3.0}  # what its card was measured with
 
 
 def denoiser_from_checkpoint(path: Path) -> UNet2DConditionModel:
@@ -65,5 +69,6 @@ def read_options(description: str | None) -> argparse.Namespace:
 if __name__ == "__main__":
     options = read_options(__doc__)
     assemble(options.parts, options.unfinished).save_pretrained(options.out)
+    (options.out / DEFAULTS).write_text(json.dumps(CALL, indent=1) + "\n")
     if options.log:
         options.log.write_text(merge_logs(options.parts))

@@ -20,6 +20,7 @@ from mindsd.config import Acceleration
 from mindsd.pipelines.fingerprint import fingerprint
 from mindsd.pipelines.profile import Measured, Profile
 from mindsd.stepcache.plan import StepCache
+from tests.zoo.autoencoders import tiny_autoencoder
 
 
 @pytest.fixture
@@ -96,6 +97,28 @@ def test_an_image_drawn_alone_is_what_generate_draws(batch, mindsd, model, tmp_p
     with Image.open(one) as generated, Image.open(tmp_path / "out" / name) as drawn:
         assert generated.tobytes() == drawn.tobytes()
         assert generated.info["parameters"] == drawn.info["parameters"]
+
+
+def test_another_autoencoder_draws_other_images_that_are_known_by_other_keys(
+    batch, mindsd, model, tmp_path
+):
+    folder = tmp_path / "taesd"
+    tiny_autoencoder().save_pretrained(folder)
+    plain = batch("--together", 1, "--seed", 5)
+    ran = batch("--together", 1, "--seed", 5, "--vae", folder)
+    assert (plain.code, ran.code) == (0, 0) and len(pictures(tmp_path / "out")) == 10
+    more = ("--model", model, "--size", "32x32", "--steps", 2, "--seed", 7, "--vae", folder)
+    one = mindsd("generate", "a red fox", "-o", tmp_path / "g", *more).lines[0]
+    [drawn] = [line for line in ran.lines if "a-red-fox" in line]
+    assert Path(one).read_bytes() == Path(drawn).read_bytes()
+    assert batch("--together", 1, "--seed", 5, "--vae", folder).lines == []
+
+
+def test_an_autoencoder_that_fits_no_model_makes_nothing(batch, tmp_path):
+    tiny_autoencoder(latent_channels=16).save_pretrained(tmp_path / "taef1")
+    ran = batch("--vae", tmp_path / "taef1")
+    assert ran.code == 2 and "taef1 has 16 latent channels, thin-sd needs 4" in ran.err
+    assert not (tmp_path / "out").exists()
 
 
 class Killed(BaseException):
@@ -196,6 +219,10 @@ def test_wrong_rows_fail_alone(batch, tmp_path):
         (("-n", 0), "-n must be at least 1, got 0"),
         (("--wildcards", "none"), "--wildcards none is not a folder"),
         (("--combinations", "--no-wildcards"), "--combinations needs wildcards"),
+        (("--layers", "wibble"), "unknown layers 'wibble'"),
+        (("--layers", "w8a8"), "w8a8 is computed by operators of Ascend NPUs only"),
+        (("--device", "npu"), "torch_npu is not installed"),
+        (("--attention", "wibble"), "unknown attention 'wibble'"),
     ],
 )
 def test_a_wrong_request_makes_nothing(batch, tmp_path, arguments, reason):

@@ -35,6 +35,12 @@ def test_json_tells_all_and_nothing_else(bench):
     assert run.events[-1] == {"event": "done", "profile": None, "cancelled": False}
 
 
+def test_what_leaves_out_no_step_is_said_once(bench):
+    said = "in 3 steps none is left out by --speed quality, --speed balanced, --speed fast, "
+    assert bench().err.count(said) == 1
+    assert "is left out by" not in bench("--steps", 24).err
+
+
 def test_the_embedded_models_images_are_read(mindsd):
     run = mindsd("bench", *SMALL, "--json")
     found = [event for event in run.events if event["event"] == "found"]

@@ -46,6 +46,10 @@ def refused(run, words):
         (("a", "--strength", 0.5), "--strength needs --image"),
         (("a", "--mask", "m.png"), "--mask needs --image"),
         (("a", "--image", "nowhere.png"), "there is no picture at nowhere.png"),
+        (("a", "--vae", "nowhere"), "nowhere is no folder; an autoencoder is one that holds"),
+        (("a", "--layers", "wibble"), "unknown layers 'wibble'; choose auto, off, w8a8, int8"),
+        (("a", "--device", "abacus"), "unknown device 'abacus'"),
+        (("a", "--dtype", "int3"), "unknown dtype 'int3'"),
         (("a", "--nonsense"), "No such option: --nonsense"),
     ],
 )
@@ -61,15 +65,31 @@ def test_before_anything_is_loaded(arguments, words, mindsd, model, tmp_path, mo
     [
         (("--size", "33x32"), "divisible by 8, not 33x32; try 32x32"),
         (("--scheduler", "nonsense"), "scheduler 'nonsense' does not fit"),
-        (("--device", "abacus"), "unknown device 'abacus'"),
         (("--device", "npu"), "device 'npu' is not usable here: torch_npu is not installed"),
-        (("--dtype", "int3"), "unknown dtype 'int3'"),
+        (("--layers", "w8a8"), "w8a8 is computed by operators of Ascend NPUs only"),
     ],
 )
 def test_what_only_the_model_can_tell(arguments, words, mindsd, model, tmp_path):
     run = mindsd("generate", "a", "-m", model, "-o", tmp_path, "-q", *SMALL, *arguments)
     assert len(refused(run, words).err.splitlines()) == 1
     assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("command", ["bench", "tune", "chat", "complete", "describe", "serve"])
+def test_words_before_anything_is_loaded(command, mindsd, pictures, tmp_path, monkeypatch):
+    """Loading, or importing torch for it, would be a bug here."""
+    monkeypatch.setattr(f"mindsd.app.commands.{command}.heavy_imports", None)
+    (tmp_path / "in.jsonl").write_text("")
+    more = {
+        "tune": ("--bound", "ssim>=0.9", "-o", tmp_path / "p.json"),
+        "chat": ("hello", "-m", "tiny-vlm"),
+        "complete": ("-i", tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl", "-m", "tiny-vlm"),
+        "describe": pictures,
+    }
+    refused(
+        mindsd(command, *more.get(command, ()), "--layers", "wibble"), "unknown layers 'wibble'"
+    )
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_picture_that_is_none(mindsd, model, tmp_path):

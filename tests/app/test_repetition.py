@@ -15,6 +15,7 @@ from mindsd.app.picture_record import Record, read_record
 from mindsd.app.repetition import repeat
 from mindsd.errors import RequestError
 from mindsd.pipelines.parameters import ImageParameters
+from tests.zoo.autoencoders import tiny_autoencoder
 
 SMALL = ("--steps", 3, "--size", "32x32", "--seed", 7)
 
@@ -169,6 +170,39 @@ def test_another_model_by_name_is_told_of(draw, mindsd, model, tmp_path):
     run = mindsd("generate", "--from", picture, "--model", other, "-o", tmp_path / "there")
     assert run.code == 0
     assert f"the image may differ: model {model.name}, now other-sd\n" in run.err
+
+
+def test_another_autoencoder_is_named_and_has_to_be_given(draw, mindsd, tmp_path):
+    folder = tmp_path / "taesd"
+    tiny_autoencoder().save_pretrained(folder)
+    first, picture = draw("a", *SMALL, "--vae", folder, "-q")
+    record = read_record(picture)
+    assert first.code == 0 and record and record.vae == "taesd"
+    shown = mindsd("show", picture).lines
+    assert "vae: taesd" in shown and f"vae_fingerprint: {record.vae_fingerprint}" in shown
+    assert ", Model: thin-sd, VAE: taesd, Version: " in Image.open(picture).info["parameters"]
+    missing, _ = draw("--from", picture)
+    assert missing.code == 2 and "drawn by the autoencoder taesd, which it only" in missing.err
+    again, copy = draw("--from", picture, "--vae", folder)
+    assert copy.read_bytes() == picture.read_bytes() and "may differ" not in again.err
+    own, other = draw("--from", picture, "--force")
+    assert other.read_bytes() != picture.read_bytes()
+    assert "the image may differ: autoencoder taesd, now of the model\n" in own.err
+
+
+def test_another_autoencoder_of_the_same_name_is_refused(draw, tmp_path):
+    folder = tmp_path / "taesd"
+    tiny_autoencoder().save_pretrained(folder)
+    _, picture = draw("a", *SMALL, "--vae", folder, "-q")
+    _, plain = draw("a", *SMALL, "-q")
+    (weights,) = folder.glob("*.safetensors")
+    save_file({name: -value for name, value in load_file(weights).items()}, weights)
+    run, _ = draw("--from", picture, "--vae", folder)
+    assert run.code == 2 and "by another autoencoder of the name taesd (weights" in run.err
+    forced, _ = draw("--from", picture, "--vae", folder, "--force")
+    assert forced.code == 0 and "the image may differ: weights" in forced.err
+    told, _ = draw("--from", plain, "--vae", folder)
+    assert "the image may differ: autoencoder of the model, now taesd\n" in told.err
 
 
 def test_a_picture_of_automatic1111(draw, tmp_path):

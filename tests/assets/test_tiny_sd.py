@@ -8,7 +8,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import mindsd.assets
+from mindsd.assets.recipes.assemble import CALL
 from mindsd.assets.recipes.checker import read_picture
+from mindsd.weights.defaults import CallDefaults
+from mindsd.weights.folder import find_model
 
 FOLDER = Path(mindsd.assets.__file__).parent / "tiny-sd"
 MEGABYTE = 1_000_000
@@ -53,3 +56,9 @@ def test_it_obeys_background_and_color(pipeline):
     reading = read_picture((draw(pipeline, seed=3) * 255).round().astype(np.uint8))
     assert reading.background == "blue"
     assert [thing.color for thing in reading.things] == ["red"]
+
+
+def test_it_draws_as_its_card_was_measured():
+    assert find_model("tiny-sd").defaults == CallDefaults(**CALL)
+    card = (FOLDER / "README.md").read_text()
+    assert "\n{steps} steps, guidance {guidance}\n".format(**CALL) in card

@@ -12,11 +12,18 @@ from weakref import ref
 
 import pytest
 
+from mindsd.attention import int8_layers, layers
+from mindsd.attention.npu_fused import Fused
 from mindsd.errors import EngineClosed, ModelError, QueueFull, RequestError, UnknownModel
+from mindsd.pipelines import model
 from mindsd.pipelines.hub import Hub, HubOptions
+from mindsd.pipelines.model import LoadedModel
 from mindsd.pipelines.parameters import ImageParameters
+from mindsd.pipelines.served_vaes import ServedVaes
 from mindsd.pipelines.shelf import Entry, Shelf
+from tests.zoo.autoencoders import tiny_autoencoder
 from tests.zoo.stable_diffusion import stable_diffusion
+from tests.zoo.tiny_llama import tiny_llama, tiny_tokenizer
 
 
 class Loads(Hub):
@@ -159,18 +166,104 @@ def test_an_unloaded_model_leaves_no_memory_behind(tmp_path: Path):
         assert weights() is None
 
 
-def test_a_word_for_writers_is_none_for_those_that_draw(tmp_path: Path):
-    with pytest.raises(
-        RequestError, match="unknown layers 'int4'; choose auto, off, w8a8, int8, comp"
-    ):
-        HubOptions(layers="int4")
+@pytest.fixture
+def mixed(tmp_path: Path) -> Shelf:
+    """A small model that draws and a small one that writes."""
     stable_diffusion().save_pretrained(tmp_path / "draws")
-    shelf = Shelf(tmp_path, shipped=False)
-    with Hub(shelf, HubOptions("cpu", "float32", layers="w8a8")) as hub:
-        with pytest.raises(RequestError, match="w8a8"):
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "writes")
+    tiny_llama(len(tokenizer)).save_pretrained(tmp_path / "writes")
+    return Shelf(tmp_path, shipped=False)
+
+
+def on_cpu(**options: Any) -> HubOptions:
+    return HubOptions("cpu", "float32", **options)
+
+
+def test_a_word_that_no_model_can_have_here_is_refused_at_once(mixed: Shelf):
+    with pytest.raises(RequestError, match="unknown layers 'int4'; choose auto, off, w8a8, int8"):
+        Hub(mixed, on_cpu(layers="int4"))
+    with pytest.raises(RequestError, match="w8a8 is computed by operators of Ascend NPUs only"):
+        Hub(mixed, on_cpu(layers="w8a8"))
+
+
+def test_a_word_for_those_that_draw_is_none_for_those_that_write(mixed: Shelf):
+    with Hub(mixed, on_cpu(layers="compiled"), pytest.fail) as hub:
+        with hub.lease("draws") as draws, hub.lease("writes") as writes:
+            assert (draws.loaded.layers, writes.loaded.layers) == ("compiled", "auto")
+
+
+def test_who_cannot_have_the_word_runs_without_and_that_is_told_once(
+    mixed: Shelf, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(int8_layers, "cpu_facts", lambda: ("any", ("avx512_vnni",)))
+    monkeypatch.setitem(layers.EIGHT_BITS, "int8", lambda kind, dtype: "no compiler is here")
+    told: list[str] = []
+    with Hub(mixed, on_cpu(layers="int8"), told.append) as hub:
+        for _ in range(2):
+            for id in ("draws", "writes"):
+                with hub.lease(id) as own:
+                    assert own.loaded.layers == "auto"
+                hub.unload(id)
+    assert len(told) == 2
+    assert told[0].startswith("draws runs as with layers='auto': layers='int8': no layer of UNet2D")
+    assert told[1] == "writes runs as with layers='auto': layers='int8': no compiler is here"
+
+
+def test_who_can_have_the_word_has_it(mixed: Shelf, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(layers.IMAGE_EIGHT_BITS, "int8", lambda kind, dtype: None)
+    rounded: list[Any] = []
+    monkeypatch.setitem(model.EIGHT_BITS, "int8", lambda module: rounded.append(module) or Fused())
+    with Hub(mixed, on_cpu(layers="int8"), pytest.fail) as hub, hub.lease("draws") as own:
+        assert own.loaded.layers == "int8" and rounded == [own.text_to_image.pipe.unet]
+
+
+def test_what_is_wrong_for_another_reason_is_told_as_it_is(
+    mixed: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(int8_layers, "cpu_facts", lambda: ("any", ("avx512_vnni",)))
+    (tmp_path / "draws" / "unet" / "config.json").unlink()
+    with Hub(mixed, on_cpu(layers="int8"), pytest.fail) as hub:
+        with pytest.raises(ModelError, match="unet has weights but no config.json"):
             hub.enter("draws")
-    with Hub(shelf, HubOptions("cpu", "float32", layers="int8")) as hub, hub.lease("draws") as own:
-        assert own.loaded.layers == "auto"  # pyright: ignore[reportAttributeAccessIssue]
-    compiled = HubOptions("cpu", "float32", layers="compiled")
-    with Hub(shelf, compiled) as hub, hub.lease("draws") as own:
-        assert own.loaded.layers == "compiled"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_an_autoencoder_for_all_that_it_fits_and_for_one(mixed: Shelf, tmp_path: Path):
+    fitting, wide = tmp_path / "loras" / "taesd", tmp_path / "loras" / "taef1"
+    tiny_autoencoder().save_pretrained(fitting)
+    tiny_autoencoder(latent_channels=16).save_pretrained(wide)
+    told: list[str] = []
+
+    def vae(*texts: str) -> str:
+        options = on_cpu(vaes=ServedVaes.parse(texts))
+        with Hub(mixed, options, told.append) as hub, hub.lease("draws") as own:
+            with hub.lease("writes"):
+                asked = ImageParameters("a", steps=1, width=32, height=32)
+                assert own.text_to_image.submit(asked).result().size == (32, 32)
+            assert isinstance(own.loaded, LoadedModel)
+            return own.loaded.vae
+
+    assert vae(str(fitting)) == vae(str(wide), f"draws={fitting}") == "taesd" and told == []
+    assert vae(str(wide)) == ""
+    [reason] = told
+    assert reason.startswith("draws keeps its own autoencoder: the autoencoder taef1 has 16 latent")
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "said"),
+    [
+        (["draws={wide}"], ModelError, "taef1 has 16 latent channels, draws needs 4"),
+        (["nobody={wide}"], UnknownModel, "no model 'nobody'"),
+        (["writes={wide}"], RequestError, "writes writes: it has no autoencoder"),
+        (["{wide}", "{wide}"], RequestError, "two autoencoders are said for all models"),
+        (["draws={wide}", "draws={wide}"], RequestError, "are said for the model draws"),
+        (["draws=nowhere"], ModelError, "nowhere is no folder"),
+    ],
+)
+def test_an_autoencoder_that_cannot_be_is_refused_at_once(
+    texts: list[str], error: type[Exception], said: str, mixed: Shelf, tmp_path: Path
+):
+    wide = tmp_path / "loras" / "taef1"
+    tiny_autoencoder(latent_channels=16).save_pretrained(wide)
+    with pytest.raises(error, match=said):
+        Hub(mixed, on_cpu(vaes=ServedVaes.parse(text.format(wide=wide) for text in texts)))

@@ -12,7 +12,7 @@ import torch
 from mindsd.engine import Engine
 from mindsd.errors import Cancelled, EngineClosed, ModelError, RequestError
 from mindsd.pipelines.cache_options import CacheOptions
-from mindsd.pipelines.language_model import in_memory
+from mindsd.pipelines.language_model import in_memory, load_language
 from mindsd.pipelines.text_generation import TextGeneration
 from mindsd.request import Piece
 from tests.zoo.decoders import decoder, generated, prompts
@@ -162,6 +162,13 @@ def test_what_a_folder_says_of_its_tokens_is_read(tokenizer, tmp_path):
         assert own.model.sampling == {}
     with pytest.raises(RequestError, match="generation_config must be auto or mindsd, got 'vllm'"):
         TextGeneration.load(tmp_path, generation_config="vllm")
+
+
+@pytest.mark.parametrize("layers", ["wibble", "compiled", "w8a8"])
+def test_layers_that_cannot_be_had_are_refused_before_it_is_read(layers, monkeypatch):
+    monkeypatch.setattr("mindsd.pipelines.language_model.load_language_model", None)
+    with pytest.raises(RequestError, match=layers):
+        load_language("tiny-vlm", "cpu", layers=layers)
 
 
 def test_tokens_that_only_the_tokenizer_knows_are_refused(tokenizer):

@@ -74,6 +74,16 @@ def test_what_this_machine_has_not(wishes: dict[str, str], said: str):
     refuse(CASES["sd"].pipe(), RequestError, said, **wishes)
 
 
+@pytest.mark.parametrize(
+    "wishes", [{"layers": "wibble"}, {"layers": "w8a8"}, {"attention": "fast"}], ids=str
+)
+def test_what_is_known_before_weights_are_read_is_said_before(
+    wishes: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mindsd.pipelines.loading._read", None)
+    refuse(folder, RequestError, next(iter(wishes.values())), **wishes)
+
+
 def test_a_pipeline_class_that_diffusers_has_not(folder: Path):
     edit(folder / "model_index.json", _class_name="TomorrowPipeline")
     refuse(folder, ModelError, "TomorrowPipeline, which diffusers")

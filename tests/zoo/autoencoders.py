@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from diffusers import AutoencoderKL, AutoencoderKLQwenImage
+from typing import Any
+
+from diffusers import AutoencoderKL, AutoencoderKLQwenImage, AutoencoderTiny
 
 from tests.zoo.weights import grow
 
@@ -38,3 +40,11 @@ def qwen_autoencoder() -> AutoencoderKLQwenImage:
         latents_std=[1.1, 0.9, 1.2, 1.0],
         seed=7,
     )
+
+
+def tiny_autoencoder(**changes: Any) -> AutoencoderTiny:
+    """As TAESD, for the latents of `autoencoder`."""
+    two: dict[str, Any] = {
+        f"{half}_block_out_channels": [8, 8] for half in ("encoder", "decoder")
+    } | {"num_encoder_blocks": [1, 1], "num_decoder_blocks": [1, 1]}
+    return grow(AutoencoderTiny, **(two | changes), seed=9)
