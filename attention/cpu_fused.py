@@ -23,8 +23,10 @@ from .cpu_fused_blocks import OUTPUT, dit_block, resnet, tokens_to_image
 from .cpu_fused_gates import gate, gelu
 from .cpu_fused_kernels import why_absent
 from .cpu_fused_norms import group, layer, modulated
+from .cpu_fused_winograd import WINOGRAD
 from .npu_offer import Offer
 
+LAYERS = (MANY_ROWS, PIXELS, WINOGRAD, CONV)  # kinds of them; the first that takes one has it
 # Blocks first: what is inside one runs as a part of it.
 KINDS: tuple[Callable[[Any], Offer | None], ...] = (
     *(resnet, dit_block, tokens_to_image, modulated),
@@ -47,7 +49,7 @@ class CpuFused:
         self.served: dict[str, str] = {}
         self.left: dict[str, str] = {}
         self._wraps: list[Wrap] = []
-        self.prepacked = Prepacked(model, (MANY_ROWS, PIXELS, CONV), release=True, beside=beside)
+        self.prepacked = Prepacked(model, LAYERS, release=True, beside=beside)
         try:
             _leave_files(model)
             if why_absent() is None:

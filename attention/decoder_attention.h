@@ -11,7 +11,10 @@
 
 #include "decoder_vector.h"
 
-enum { MOST_DIM = 256, MOST_GROUP = 16, KEYS = 64, FIRST = 8 };
+enum { MOST_DIM = 256, MOST_GROUP = 16, KEYS = 64, FIRST = 8, WIDE = LANES / 4 };
+
+/* Whether tokens that follow each other look at a chunk of keys together. */
+enum { TOGETHER = LANES == 16 ? 1 : MOST_GROUP };
 
 typedef struct {
     void *keys, *values;
@@ -48,31 +51,29 @@ static inline int64_t place(const Pages *pages, const Step *step, int64_t segmen
 }
 
 static void normalise_head(float *x, const float *weight, float epsilon, int64_t dim) {
-    __m512 squares = _mm512_setzero_ps();
+    vec squares = PS(setzero)();
     for (int64_t i = 0; i < dim; i += LANES) {
-        __m512 own = _mm512_loadu_ps(x + i);
-        squares = _mm512_fmadd_ps(own, own, squares);
+        vec own = PS(loadu)(x + i);
+        squares = PS(fmadd)(own, own, squares);
     }
-    const float mean = _mm512_reduce_add_ps(squares) / (float)dim;
-    const __m512 factor = _mm512_set1_ps(1.0f / sqrtf(mean + epsilon));
+    const float mean = sum_of(squares) / (float)dim;
+    const vec factor = PS(set1)(1.0f / sqrtf(mean + epsilon));
     for (int64_t i = 0; i < dim; i += LANES) {
-        __m512 own = _mm512_mul_ps(_mm512_loadu_ps(x + i), factor);
-        _mm512_storeu_ps(x + i, _mm512_mul_ps(own, _mm512_loadu_ps(weight + i)));
+        vec own = PS(mul)(PS(loadu)(x + i), factor);
+        PS(storeu)(x + i, PS(mul)(own, PS(loadu)(weight + i)));
     }
 }
 
 static void rotate_head(float *x, const float *cosine, const float *sine, int64_t dim) {
     const int64_t half = dim / 2;
     for (int64_t i = 0; i < half; i += LANES) {
-        const __mmask16 own = first_lanes(half - i);
-        const __m512 first = _mm512_maskz_loadu_ps(own, x + i);
-        const __m512 second = _mm512_maskz_loadu_ps(own, x + i + half);
-        const __m512 left = _mm512_mul_ps(second, _mm512_maskz_loadu_ps(own, sine + i));
-        const __m512 right = _mm512_mul_ps(first, _mm512_maskz_loadu_ps(own, sine + i + half));
-        const __m512 near = _mm512_maskz_loadu_ps(own, cosine + i);
-        const __m512 far = _mm512_maskz_loadu_ps(own, cosine + i + half);
-        _mm512_mask_storeu_ps(x + i, own, _mm512_fmsub_ps(first, near, left));
-        _mm512_mask_storeu_ps(x + i + half, own, _mm512_fmadd_ps(second, far, right));
+        const int64_t count = half - i;
+        const vec first = load_first(x + i, count), second = load_first(x + i + half, count);
+        const vec left = PS(mul)(second, load_first(sine + i, count));
+        const vec right = PS(mul)(first, load_first(sine + i + half, count));
+        const vec near = load_first(cosine + i, count), far = load_first(cosine + i + half, count);
+        store_first(x + i, PS(fmsub)(first, near, left), count);
+        store_first(x + i + half, PS(fmadd)(second, far, right), count);
     }
 }
 
@@ -85,20 +86,19 @@ static void prepare(float *to, const float *from, const Heads *heads, const Step
     if (heads->rotates)
         rotate_head(to, step->cosine + token * dim, step->sine + token * dim, dim);
     for (int64_t i = 0; i < dim; i += LANES)
-        _mm512_storeu_ps(to + i, _mm512_mul_ps(_mm512_loadu_ps(to + i), _mm512_set1_ps(factor)));
+        PS(storeu)(to + i, PS(mul)(PS(loadu)(to + i), PS(set1)(factor)));
 }
 
 /* As `Pages.write`: symmetric, by the token's largest number. */
 static void write_int8(int8_t *to, float *scale, const float *x, int64_t dim) {
-    __m512 most = _mm512_setzero_ps();
+    vec most = PS(setzero)();
     for (int64_t i = 0; i < dim; i += LANES)
-        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
-    const float own = fmaxf(_mm512_reduce_max_ps(most), 1e-12f) / 127.0f;
+        most = PS(max)(most, size_of(PS(loadu)(x + i)));
+    const float own = fmaxf(most_of(most), 1e-12f) / 127.0f;
     *scale = own;
     for (int64_t i = 0; i < dim; i += LANES) {
-        __m512 level = _mm512_div_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(own));
-        __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(level));
-        _mm_storeu_si128((__m128i *)(to + i), bytes);
+        vec level = PS(div)(PS(loadu)(x + i), PS(set1)(own));
+        store_int8(to + i, level);
     }
 }
 
@@ -109,7 +109,7 @@ static void write_token(void *data, float *scales, const Pages *pages, int64_t a
         return;
     }
     for (int64_t i = 0; i < dim; i += LANES)
-        store_some(data, at * dim + i, (int)pages->kind, _mm512_loadu_ps(x + i), LANES);
+        store_some(data, at * dim + i, (int)pages->kind, PS(loadu)(x + i), LANES);
 }
 
 /* Queries of one token: float32, and bfloat16 where keys are. */
@@ -130,32 +130,13 @@ static inline void fetch(const Pages *pages, int64_t at, int64_t tokens, int64_t
     }
 }
 
-/* Sums of sixteen vectors, in their order. */
-static inline __m512 sum_each(const __m512 v[LANES]) {
-    __m512 pairs[8], fours[4], halves[2];
-    for (int i = 0; i < 8; i++)
-        pairs[i] = _mm512_add_ps(_mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]),
-                                 _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]));
-    for (int i = 0; i < 4; i++) {
-        const __m512d one = _mm512_castps_pd(pairs[2 * i]);
-        const __m512d two = _mm512_castps_pd(pairs[2 * i + 1]);
-        fours[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(one, two)),
-                                 _mm512_castpd_ps(_mm512_unpackhi_pd(one, two)));
-    }
-    for (int i = 0; i < 2; i++)
-        halves[i] = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0x88),
-                                  _mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0xdd));
-    return _mm512_add_ps(_mm512_shuffle_f32x4(halves[0], halves[1], 0x88),
-                         _mm512_shuffle_f32x4(halves[0], halves[1], 0xdd));
-}
-
-/* Scores of 16 / `together` keys with so many queries (1, 2 or 4), 16 sums at once. What lies
+/* Scores of LANES / `together` keys with so many queries (1, 2 or 4), LANES sums at once. What lies
    behind `count` keys or `group` queries is not looked at. */
 ALWAYS void score_some(float (*scores)[KEYS], const Queries *query, const Pages *pages, int kind,
                        int64_t at, int k, int count, int g, int group, int64_t dim, int together) {
     const int keys = LANES / together;
-    __m512 sums[LANES];
-    for (int i = 0; i < LANES; i++) sums[i] = _mm512_setzero_ps();
+    vec sums[LANES];
+    for (int i = 0; i < LANES; i++) sums[i] = PS(setzero)();
     int64_t d = 0;
 #ifdef __AVX512BF16__
     for (; kind == BFLOAT16 && d + 2 * LANES <= dim; d += 2 * LANES)
@@ -172,13 +153,13 @@ ALWAYS void score_some(float (*scores)[KEYS], const Queries *query, const Pages 
     for (; d < dim; d += LANES)
         for (int i = 0; i < keys; i++) {
             const int64_t key = at + (k + i < count ? k + i : count - 1);
-            const __m512 own = load16(pages->keys, key * dim + d, kind);
+            const vec own = load_all(pages->keys, key * dim + d, kind);
             for (int j = 0; j < together; j++)
-                sums[j * keys + i] = _mm512_fmadd_ps(own, _mm512_load_ps(query->wide[g + j] + d),
+                sums[j * keys + i] = PS(fmadd)(own, PS(load)(query->wide[g + j] + d),
                                                      sums[j * keys + i]);
         }
     float found[LANES] __attribute__((aligned(64)));
-    _mm512_store_ps(found, sum_each(sums));
+    PS(store)(found, sum_each(sums));
     for (int j = 0; j < together && g + j < group; j++)
         memcpy(scores[g + j] + k, found + j * keys, keys * sizeof(float));
 }
@@ -187,7 +168,7 @@ ALWAYS void score_some(float (*scores)[KEYS], const Queries *query, const Pages 
    `soon` (none where it is negative) is read next. */
 ALWAYS void score(float (*scores)[KEYS], const Queries *query, const Pages *pages, int kind,
                   int64_t at, int64_t soon, int count, int group, int64_t dim) {
-    const int keys = group == 1 ? 16 : group == 2 ? 8 : 4;
+    const int keys = LANES / (group == 1 ? 1 : group == 2 ? 2 : 4);
     for (int k = 0; k < count; k += keys) {
         if (soon >= 0) fetch(pages, soon + k, keys, dim);
         if (group == 1)
@@ -200,70 +181,71 @@ ALWAYS void score(float (*scores)[KEYS], const Queries *query, const Pages *page
     }
     if (kind != INT8) return;
     for (int k = 0; k < count; k += LANES) {
-        const __m512 scale = _mm512_maskz_loadu_ps(first_lanes(count - k), pages->key_scales + at + k);
+        const vec scale = load_first(pages->key_scales + at + k, count - k);
         for (int g = 0; g < group; g++)
-            _mm512_store_ps(scores[g] + k, _mm512_mul_ps(_mm512_load_ps(scores[g] + k), scale));
+            PS(store)(scores[g] + k, PS(mul)(PS(load)(scores[g] + k), scale));
     }
 }
 
 /* sums[g] += weights[g][k] * value k, for four queries and as many vectors of a value at a time. */
 ALWAYS void gather_some(float (*sums)[MOST_DIM], float (*weights)[KEYS], const Pages *pages, int kind,
                         int64_t at, int count, int g, int64_t d, int64_t dim, int vectors) {
-    __m512 own[4][4];
+    vec own[4][WIDE];
     for (int j = 0; j < 4; j++)
-        for (int i = 0; i < vectors; i++) own[j][i] = _mm512_loadu_ps(sums[g + j] + d + LANES * i);
+        for (int i = 0; i < vectors; i++) own[j][i] = PS(loadu)(sums[g + j] + d + LANES * i);
     for (int k = 0; k < count; k++)
         for (int i = 0; i < vectors; i++) {
-            const __m512 value = load16(pages->values, (at + k) * dim + d + LANES * i, kind);
+            const vec value = load_all(pages->values, (at + k) * dim + d + LANES * i, kind);
             for (int j = 0; j < 4; j++)
-                own[j][i] = _mm512_fmadd_ps(value, _mm512_set1_ps(weights[g + j][k]), own[j][i]);
+                own[j][i] = PS(fmadd)(value, PS(set1)(weights[g + j][k]), own[j][i]);
         }
     for (int j = 0; j < 4; j++)
-        for (int i = 0; i < vectors; i++) _mm512_storeu_ps(sums[g + j] + d + LANES * i, own[j][i]);
+        for (int i = 0; i < vectors; i++) PS(storeu)(sums[g + j] + d + LANES * i, own[j][i]);
 }
 
 ALWAYS void gather(float (*sums)[MOST_DIM], float (*weights)[KEYS], const Pages *pages, int kind,
                    int64_t at, int count, int group, int64_t dim) {
     for (int g = 0; g < group; g += 4) {
         int64_t d = 0;
-        for (; d + 4 * LANES <= dim; d += 4 * LANES)
-            gather_some(sums, weights, pages, kind, at, count, g, d, dim, 4);
+        for (; d + WIDE * LANES <= dim; d += WIDE * LANES)
+            gather_some(sums, weights, pages, kind, at, count, g, d, dim, WIDE);
         for (; d < dim; d += LANES)
             gather_some(sums, weights, pages, kind, at, count, g, d, dim, 1);
     }
 }
 
-/* One chunk of keys into the running softmax of each query of a group. */
+/* One chunk of keys into the running softmax of each query of a group. The first `each` queries see
+   `seen` of them, those of every next token one more. */
 ALWAYS void chunk(
     const Queries *query, float (*sums)[MOST_DIM], float *most, float *total,
-    const Pages *pages, int kind, int64_t at, int64_t soon, int count, int group, int64_t dim) {
+    const Pages *pages, int kind, int64_t at, int64_t soon, int count, int group, int64_t dim,
+    int64_t seen, int each) {
     float scores[MOST_GROUP][KEYS] __attribute__((aligned(64)));
     score(scores, query, pages, kind, at, soon, count, group, dim);
     for (int g = 0; g < group; g++) {
+        const int64_t own = TOGETHER == 1 ? count : seen + g / each;
+        for (int64_t k = own < 0 ? 0 : own; k < count; k++) scores[g][k] = -INFINITY;
         for (int k = count; k % LANES; k++) scores[g][k] = -INFINITY; /* no key */
-        __m512 highest = _mm512_set1_ps(most[g]), added = _mm512_setzero_ps();
+        vec highest = PS(set1)(most[g]), added = PS(setzero)();
         for (int k = 0; k < count; k += LANES)
-            highest = _mm512_max_ps(highest, _mm512_load_ps(scores[g] + k));
-        const float high = _mm512_reduce_max_ps(highest);
+            highest = PS(max)(highest, PS(load)(scores[g] + k));
+        const float high = most_of(highest);
         for (int k = 0; k < count; k += LANES) {
-            __m512 own = exp16(_mm512_sub_ps(_mm512_load_ps(scores[g] + k), _mm512_set1_ps(high)));
-            own = _mm512_maskz_mov_ps(first_lanes(count - k), own);
-            added = _mm512_add_ps(added, own);
-            if (kind == INT8) {
-                const __mmask16 lanes = first_lanes(count - k);
-                __m512 scale = _mm512_maskz_loadu_ps(lanes, pages->value_scales + at + k);
-                own = _mm512_mul_ps(own, scale);
-            }
-            _mm512_store_ps(scores[g] + k, own);
+            vec own = exp_of(PS(sub)(PS(load)(scores[g] + k), PS(set1)(high)));
+            own = keep_first(own, count - k);
+            added = PS(add)(added, own);
+            if (kind == INT8)
+                own = PS(mul)(own, load_first(pages->value_scales + at + k, count - k));
+            PS(store)(scores[g] + k, own);
         }
         if (high > most[g]) {
-            const __m512 shrink = exp16(_mm512_set1_ps(most[g] - high));
-            total[g] *= _mm512_cvtss_f32(shrink);
+            const vec shrink = exp_of(PS(set1)(most[g] - high));
+            total[g] *= first_of(shrink);
             for (int64_t i = 0; i < dim; i += LANES)
-                _mm512_storeu_ps(sums[g] + i, _mm512_mul_ps(_mm512_loadu_ps(sums[g] + i), shrink));
+                PS(storeu)(sums[g] + i, PS(mul)(PS(loadu)(sums[g] + i), shrink));
             most[g] = high;
         }
-        total[g] += _mm512_reduce_add_ps(added);
+        total[g] += sum_of(added);
     }
     gather(sums, scores, pages, kind, at, count, group, dim);
 }
@@ -283,6 +265,13 @@ static void write_tokens(const Heads *heads, const Step *step, const Pages *page
     }
 }
 
+/* Tokens from a position on, each with so many queries, that look at keys together: no more than a
+   group's room holds, and one by one where a window begins at another key for each. */
+static int64_t together(const Step *step, int64_t position, int64_t left, int each) {
+    const int64_t most = TOGETHER / each > 1 ? TOGETHER / each : 1, some = left < most ? left : most;
+    return step->window && position + some > step->window ? 1 : some;
+}
+
 /* Some heads of a group, for all rows of a segment: `from` to `until` of the queries of one key
    head. Keys and values of this step are written first; where a group is divided between threads
    both write the same.
@@ -294,22 +283,26 @@ static void attend(const Heads *heads, const Step *step, const Pages *pages, int
     const int64_t dim = heads->dim, group = heads->heads / heads->key_heads;
     const int64_t start = step->start[segment], past = step->past[segment];
     write_tokens(heads, step, pages, segment, head, 0, step->length[segment], qkv, width);
-    const int count = until - from;
+    const int each = until - from;
     Queries query;
     float sums[MOST_GROUP][MOST_DIM] __attribute__((aligned(64)));
-    for (int64_t t = 0; t < step->length[segment]; t++) {
+    for (int64_t t = 0, more; t < step->length[segment]; t += more) {
         float most[MOST_GROUP], total[MOST_GROUP];
-        for (int g = 0; g < count; g++) {
-            const float *asked = qkv + (start + t) * width + (head * group + from + g) * dim;
-            prepare(query.wide[g], asked, heads, step, start + t, heads->query_norm,
+        more = together(step, past + t, step->length[segment] - t, each);
+        const int count = (int)more * each;
+        for (int n = 0, i = 0, g = 0; n < count; n++, g++) {
+            if (g == each) i++, g = 0;
+            const int64_t token = start + t + i;
+            const float *asked = qkv + token * width + (head * group + from + g) * dim;
+            prepare(query.wide[n], asked, heads, step, token, heads->query_norm,
                     heads->query_epsilon, heads->scale);
-            for (int64_t i = 0; i < dim; i += LANES)
-                store_some(query.narrow[g], i, BFLOAT16, _mm512_load_ps(query.wide[g] + i), LANES);
-            memset(sums[g], 0, dim * sizeof(float));
-            most[g] = -INFINITY, total[g] = 0;
+            for (int64_t d = 0; d < dim; d += LANES)
+                store_some(query.narrow[n], d, BFLOAT16, PS(load)(query.wide[n] + d), LANES);
+            memset(sums[n], 0, dim * sizeof(float));
+            most[n] = -INFINITY, total[n] = 0;
         }
-        const int64_t stop = past + t + 1;
-        int64_t key = step->window && stop > step->window ? stop - step->window : 0;
+        const int64_t first = past + t + 1, stop = past + t + more; /* what the first sees, and the last */
+        int64_t key = step->window && first > step->window ? first - step->window : 0;
         int64_t soon;
         while (key < stop) {
             const int64_t at = place(pages, step, segment, head, key);
@@ -319,19 +312,22 @@ static void attend(const Heads *heads, const Step *step, const Pages *pages, int
             const int64_t next = key + some;
             soon = next < stop ? place(pages, step, segment, head, next) : -1;
             if (pages->kind == FLOAT32)
-                chunk(&query, sums, most, total, pages, FLOAT32, at, soon, (int)some, count, dim);
+                chunk(&query, sums, most, total, pages, FLOAT32, at, soon, (int)some, count, dim,
+                      first - key, each);
             else if (pages->kind == BFLOAT16)
-                chunk(&query, sums, most, total, pages, BFLOAT16, at, soon, (int)some, count, dim);
+                chunk(&query, sums, most, total, pages, BFLOAT16, at, soon, (int)some, count, dim,
+                      first - key, each);
             else
-                chunk(&query, sums, most, total, pages, INT8, at, soon, (int)some, count, dim);
+                chunk(&query, sums, most, total, pages, INT8, at, soon, (int)some, count, dim,
+                      first - key, each);
             key += some;
         }
-        for (int g = 0; g < count; g++) {
-            const __m512 share = _mm512_set1_ps(1.0f / total[g]);
-            const int64_t to = (start + t) * stride + (head * group + from + g) * dim;
-            for (int64_t i = 0; i < dim; i += LANES)
-                store_some(out, to + i, given, _mm512_mul_ps(_mm512_loadu_ps(sums[g] + i), share),
-                           LANES);
+        for (int n = 0, i = 0, g = 0; n < count; n++, g++) {
+            if (g == each) i++, g = 0;
+            const vec share = PS(set1)(1.0f / total[n]);
+            const int64_t to = (start + t + i) * stride + (head * group + from + g) * dim;
+            for (int64_t d = 0; d < dim; d += LANES)
+                store_some(out, to + d, given, PS(mul)(PS(loadu)(sums[n] + d), share), LANES);
         }
     }
 }

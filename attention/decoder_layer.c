@@ -67,20 +67,20 @@ int64_t decoder_layer_room(const Layer *layer, int64_t tokens, int64_t threads) 
 static void normalise(const void *x, int kind, int64_t stride, int64_t tokens, int64_t width,
                       const float *weight, float epsilon, void *to, int64_t inputs, int given) {
     for (int64_t t = 0; t < tokens; t++) {
-        __m512 squares = _mm512_setzero_ps();
+        vec squares = PS(setzero)();
         for (int64_t i = 0; i < width; i += LANES) {
-            const __m512 own = load_some(x, t * stride + i, kind, width - i);
-            squares = _mm512_fmadd_ps(own, own, squares);
+            const vec own = load_some(x, t * stride + i, kind, width - i);
+            squares = PS(fmadd)(own, own, squares);
         }
-        const float mean = _mm512_reduce_add_ps(squares) / (float)width;
-        const __m512 factor = _mm512_set1_ps(1.0f / sqrtf(mean + epsilon));
+        const float mean = sum_of(squares) / (float)width;
+        const vec factor = PS(set1)(1.0f / sqrtf(mean + epsilon));
         for (int64_t i = 0; i < width; i += LANES) {
-            const __m512 own = _mm512_mul_ps(load_some(x, t * stride + i, kind, width - i), factor);
-            const __m512 scale = load_some(weight, i, FLOAT32, width - i);
-            store_some(to, t * inputs + i, given, _mm512_mul_ps(own, scale), LANES);
+            const vec own = PS(mul)(load_some(x, t * stride + i, kind, width - i), factor);
+            const vec scale = load_some(weight, i, FLOAT32, width - i);
+            store_some(to, t * inputs + i, given, PS(mul)(own, scale), LANES);
         }
         for (int64_t i = (width + LANES - 1) / LANES * LANES; i < inputs; i += LANES)
-            store_some(to, t * inputs + i, given, _mm512_setzero_ps(), LANES);
+            store_some(to, t * inputs + i, given, PS(setzero)(), LANES);
     }
 }
 
@@ -110,9 +110,9 @@ static void project_onto(const Product *own, const void *x, int64_t tokens, cons
         for (int64_t t = 0; t < tokens; t++)
             for (int64_t i = panel * PANEL; i < panel * PANEL + PANEL && i < width; i += LANES) {
                 const int64_t some = width - i;
-                const __m512 sum = _mm512_add_ps(
+                const vec sum = PS(add)(
                     load_some(base, t * base_stride + i, base_kind, some),
-                    _mm512_loadu_ps(results + t * PANEL + i - panel * PANEL));
+                    PS(loadu)(results + t * PANEL + i - panel * PANEL));
                 store_some(to, t * stride + i, kind, sum, some);
             }
     }
@@ -129,8 +129,8 @@ static void project_gated(const Product *own, const void *x, int64_t tokens, voi
         panel_product(own, 2 * pair + 1, x, own->inputs, tokens, ups);
         for (int64_t t = 0; t < tokens; t++)
             for (int i = 0; i < PANEL; i += LANES) {
-                const __m512 gate = silu16(_mm512_loadu_ps(results + t * PANEL + i));
-                const __m512 both = _mm512_mul_ps(gate, _mm512_loadu_ps(ups + t * PANEL + i));
+                const vec gate = silu_of(PS(loadu)(results + t * PANEL + i));
+                const vec both = PS(mul)(gate, PS(loadu)(ups + t * PANEL + i));
                 store_some(to, t * stride + pair * PANEL + i, kind, both, LANES);
             }
     }
@@ -157,6 +157,9 @@ static void end(unsigned before) {
 
 /* Whether the processor and the system let this process use what the file was built for. */
 int decoder_permitted(void) {
+#ifndef __AVX512F__
+    if (!__builtin_cpu_supports("fma")) return 0;
+#endif
 #ifdef __AVX512VBMI__
     if (!__builtin_cpu_supports("avx512vbmi")) return 0;
 #endif
@@ -238,7 +241,7 @@ void decoder_product(const Product *own, const void *x, int64_t rows, int64_t in
             for (int64_t r = 0; r < rows; r++)
                 for (int64_t i = panel * PANEL; i < panel * PANEL + PANEL && i < outputs; i += LANES)
                     store_some(out, r * outputs + i, kind,
-                               _mm512_loadu_ps(mine + r * PANEL + i - panel * PANEL), outputs - i);
+                               PS(loadu)(mine + r * PANEL + i - panel * PANEL), outputs - i);
         }
         end(before);
     }

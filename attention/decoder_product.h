@@ -36,22 +36,21 @@ typedef struct {
 
 ALWAYS void few_float32(const Product *own, int kind, const char *w, const float *x, int64_t stride,
                         int rows, float *y) {
-    __m512 sums[FEW][2];
-    for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+    vec sums[FEW][PANEL / LANES];
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < PANEL / LANES; i++) sums[r][i] = PS(setzero)();
     for (int64_t k = 0; k < own->inputs; k++) {
+        vec part[PANEL / LANES];
         _mm_prefetch(w + PANEL * k * WIDTHS[kind] + SOON, _MM_HINT_T0);
         if (kind == FLOAT32) _mm_prefetch(w + PANEL * k * 4 + SOON + 64, _MM_HINT_T0);
-        __m512 left = load16(w, PANEL * k, kind), right = load16(w, PANEL * k + LANES, kind);
+        for (int i = 0; i < PANEL / LANES; i++) part[i] = load_all(w, PANEL * k + LANES * i, kind);
         for (int r = 0; r < rows; r++) {
-            __m512 one = _mm512_set1_ps(x[r * stride + k]);
-            sums[r][0] = _mm512_fmadd_ps(left, one, sums[r][0]);
-            sums[r][1] = _mm512_fmadd_ps(right, one, sums[r][1]);
+            const vec one = PS(set1)(x[r * stride + k]);
+            for (int i = 0; i < PANEL / LANES; i++) sums[r][i] = PS(fmadd)(part[i], one, sums[r][i]);
         }
     }
-    for (int r = 0; r < rows; r++) {
-        _mm512_storeu_ps(y + PANEL * r, sums[r][0]);
-        _mm512_storeu_ps(y + PANEL * r + LANES, sums[r][1]);
-    }
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < PANEL / LANES; i++) PS(storeu)(y + PANEL * r + LANES * i, sums[r][i]);
 }
 
 #ifdef __AVX512BF16__
@@ -189,6 +188,7 @@ ALWAYS void tiles_panel(const Product *own, const Numbers *known, int eight_bits
 
 /* -- one panel --------------------------------------------------------------------------------- */
 
+#ifdef __AVX512F__
 #define FEW_ROWS(call)                              \
     switch (rows) {                                 \
         case 1: { const int R = 1; call; break; }   \
@@ -219,12 +219,17 @@ static void some_rows(const Product *own, const char *w, const char *x, int64_t 
 #endif
 }
 
+#else
+#include "decoder_blocks.h"
+#endif
+
 /* y [rows up to a multiple of 16][32], float32: what a panel gives for all rows, scaled. Inputs
    have `stride` elements a row, and rows up to a multiple of 16. */
 static void panel_product(const Product *own, int64_t panel, const void *inputs, int64_t stride,
                           int64_t rows, float *y) {
     const int64_t bytes = PANEL * own->inputs * WIDTHS[own->weights];
     const char *w = (const char *)own->weight + panel * bytes, *x = inputs;
+#ifdef __AVX512F__
     const int64_t row = stride * WIDTHS[own->given];
     int64_t done = 0;
 #ifdef __AMX_BF16__
@@ -247,14 +252,17 @@ static void panel_product(const Product *own, int64_t panel, const void *inputs,
         some_rows(own, w, x + done * row, stride, some, y + done * PANEL);
         done += some;
     }
+#else
+    all_rows(own, w, (const float *)x, stride, rows, y);
+#endif
     if (own->scale == NULL && own->bias == NULL) return;
-    for (int half = 0; half < 2; half++) {
-        const int64_t at = panel * PANEL + half * LANES;
-        const __m512 scale = own->scale ? _mm512_loadu_ps(own->scale + at) : _mm512_set1_ps(1.0f);
-        const __m512 bias = own->bias ? _mm512_loadu_ps(own->bias + at) : _mm512_setzero_ps();
+    for (int part = 0; part < PANEL; part += LANES) {
+        const int64_t at = panel * PANEL + part;
+        const vec scale = own->scale ? PS(loadu)(own->scale + at) : PS(set1)(1.0f);
+        const vec bias = own->bias ? PS(loadu)(own->bias + at) : PS(setzero)();
         for (int64_t r = 0; r < rows; r++) {
-            float *own_y = y + r * PANEL + half * LANES;
-            _mm512_storeu_ps(own_y, _mm512_fmadd_ps(_mm512_loadu_ps(own_y), scale, bias));
+            float *own_y = y + r * PANEL + part;
+            PS(storeu)(own_y, PS(fmadd)(PS(loadu)(own_y), scale, bias));
         }
     }
 }

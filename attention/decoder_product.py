@@ -26,10 +26,12 @@ PANEL, LANES = 32, 16
 LEVELS = 127  # int8 is used symmetrically
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 FILE = Path(__file__).with_name("decoder_layer.c")
+EIGHTS = ("avx2",)  # numbers at a time; and FMA, which the C file asks the processor about itself
 PLAIN = ("avx512f",)
-PAIRS = ("avx512f", "avx512_bf16")  # and VBMI, which the C file asks the processor about itself
+PAIRS = ("avx512f", "avx512_bf16")  # and VBMI, asked likewise
 TILES = ("amx_bf16",)
 FLAGS = {
+    "avx2": ("-mavx2", "-mfma"),
     "avx512f": ("-mavx512f",),
     "avx512_bf16": ("-mavx512bf16", "-mavx512vbmi", "-mavx512bw", "-mavx512vl", "-mavx512dq"),
     "amx_bf16": ("-mamx-tile", "-mamx-bf16"),
@@ -63,16 +65,30 @@ class Packed:
         return sum(own.nbytes for own in self.tensors if own is not None)
 
 
-def needs(dtype: torch.dtype) -> tuple[str, ...]:
-    """Instructions that products of a dtype take."""
-    return PLAIN if dtype is torch.float32 else PAIRS
+def why_lacking(dtype: torch.dtype, features: Sequence[str]) -> str | None:
+    """What a processor with these instructions lacks for products of a dtype; None for nothing."""
+    wide = set(EIGHTS + PLAIN) & set(features)
+    if dtype is torch.float32:
+        return None if wide else f"this processor has neither {' nor '.join(EIGHTS + PLAIN)}"
+    missing = [name for name in PAIRS if name not in features]
+    if not missing:
+        return None
+    instead = "; float32 runs in C here" if wide else ""
+    return f"this processor has no {' and no '.join(missing)}{instead}"
 
 
 def source(features: Sequence[str]) -> native.Source:
     """The C file for a processor with these instructions."""
-    known = PAIRS if set(PAIRS) <= set(features) else PLAIN
+    known = next((own for own in (PAIRS, PLAIN) if set(own) <= set(features)), EIGHTS)
     own = known + (TILES if known == PAIRS and set(TILES) <= set(features) else ())
     return native.Source(FILE, own, tuple(flag for name in own for flag in FLAGS[name]))
+
+
+def _why_forbidden(features: Sequence[str]) -> str:
+    """What `decoder_permitted` asked for in vain."""
+    if not set(PLAIN) & set(features):
+        return "this processor has no fma"
+    return "this processor has no avx512_vbmi, or the system keeps AMX tiles from this process"
 
 
 @lru_cache
@@ -85,13 +101,13 @@ def library(dtype: torch.dtype, features: tuple[str, ...] | None = None) -> ctyp
     if dtype not in (torch.float32, torch.bfloat16):
         return f"products in C are for float32 and bfloat16, not {dtype}".replace("torch.", "")
     here = cpu_facts()[1] if features is None else features
-    if missing := [name for name in needs(dtype) if name not in here]:
-        return f"this processor has no {' and no '.join(missing)}"
+    if reason := why_lacking(dtype, here):
+        return reason
     found = native.load(source(here))
     if isinstance(found, str):
         return found
     if not found.decoder_permitted():
-        return "this processor has no avx512_vbmi, or the system keeps AMX tiles from this process"
+        return _why_forbidden(here)
     for name in ("decoder_layer_room", "decoder_product_room"):
         getattr(found, name).restype = ctypes.c_int64
     return found

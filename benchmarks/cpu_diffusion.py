@@ -1,43 +1,42 @@
-"""Denoisers and an autoencoder on a CPU: diffusers as it is, and what this package makes of it.
+"""Denoisers and an autoencoder on a CPU: diffusers as it is, its peers, and this package.
 
     python benchmarks/cpu_diffusion.py --rounds 5 --threads 2 --profile --json cpu.json
+    python benchmarks/cpu_diffusion.py --models vae --ways eager openvino mindsd
 
 Shapes are those of Stable Diffusion 1.5 and PixArt-alpha at 512 x 512, two images at once (guided),
 and a decoding of one image; weights are random, so speed is valid and quality is not measured. Ways
-take turns in one process (A B A B); numbers are medians with the least and the greatest.
+take turns (A B A B); numbers are medians with the least and the greatest. The peers torch.compile
+(weights frozen) and OpenVINO (in an environment of its own under .peers/) run the same weights and
+inputs in processes that wait while others have their turn; what they do once (a minute or more for
+each model) is not timed. What cannot run is named below the table. In float32 it takes 18 GB.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, PixArtTransformer2DModel, UNet2DConditionModel
-from torch import Tensor, nn
+from cpu_diffusion_tables import markdown
+from cpu_diffusion_ways import OURS, WAYS, entered
+from peers.environments import NoEnvironment
+from peers.forwards import MODELS, Forward, made
+from peers.waiting import Asked, Failed, Waiting, waiting
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mindsd.allocator import keep_large
-from mindsd.attention.cpu_fused import fuse_cpu
-from mindsd.attention.for_diffusers import attach
-from mindsd.attention.int8_layers import round_layers
-from mindsd.attention.registry import default_registry
-from mindsd.device import cpu_facts
+from mindsd.device import DTYPES, cpu_facts, find_device
+from mindsd.errors import RequestError
 
-DTYPE = torch.bfloat16
 CEILING = 2048  # rows and columns of the matrices whose product is the ceiling
-MODELS = {"unet": "UNet step", "dit": "DiT step", "vae": "VAE decode"}
-WAYS = ("eager", "channels_last", "mindsd", "int8")
-OURS = WAYS[2:]
-COMPILED = "compile"
-Forward = Callable[[], Tensor]
+PEERS = ("openvino", "compile")  # as they get ready: converting takes the most memory
+DTYPE_NAMES = ("float32", "bfloat16")
 Clock = Callable[[], float]
 CLOCKS = {False: time.perf_counter, True: time.process_time}
 
@@ -46,10 +45,9 @@ CLOCKS = {False: time.perf_counter, True: time.process_time}
 def main() -> int:
     options = read_options()
     torch.set_num_threads(options.threads)
-    ways = (*options.ways, *([COMPILED] if options.compile else []))
-    found = [measure(name, ways, options) for name in options.models]
-    clock = CLOCKS[options.processor_time].__name__
-    report = {"cpu": cpu_facts()[0], "threads": options.threads, "clock": clock, "models": found}
+    found = [measure(name, options) for name in options.models]
+    report = {"cpu": cpu_facts()[0], "threads": options.threads, "torch": torch.__version__}
+    report |= {"clock": clock_of(options).__name__, "dtype": options.dtype, "models": found}
     text = markdown(report)
     print(text)
     for path, content in ((options.json, json.dumps(report, indent=1)), (options.markdown, text)):
@@ -60,134 +58,112 @@ def main() -> int:
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    known = (*WAYS[:2], *reversed(PEERS), *OURS)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=known, default=list(known))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    fast = str(find_device("cpu").dtype).removeprefix("torch.")
+    parser.add_argument(
+        "--dtype", choices=DTYPE_NAMES, default=fast, help="this CPU's: %(default)s"
+    )
     parser.add_argument("--processor-time", action="store_true", help="on a busy machine, 1 thread")
-    parser.add_argument("--compile", action="store_true", help="torch.compile, too: a minute each")
     parser.add_argument("--profile", action="store_true", help="what the time goes to")
+    parser.add_argument("--tiny", action="store_true", help="few channels: to try the command")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     return parser.parse_args()
 
 
-def measure(name: str, ways: tuple[str, ...], options: argparse.Namespace) -> dict[str, Any]:
-    model, forward = made(name)
-    ways = tuple(way for way in ways if way != "int8" or name != "vae")  # it rounds denoisers
+def clock_of(options: argparse.Namespace) -> Clock:
+    return CLOCKS[options.processor_time]
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """All ways of one model, in turns."""
+    forward = made(name, DTYPES[options.dtype], options.tiny)
     with FlopCounterMode(display=False) as counter:
-        plain = forward()
-    clock = CLOCKS[options.processor_time]
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    ceilings: list[float] = []
-    apart: dict[str, dict[str, float]] = {}
-    profiles: dict[str, list[dict[str, Any]]] = {}
-    for turn in range(options.rounds):
-        ceilings.append(ceiling(clock))
-        for way in ways:
-            with entered(way, model) as on:
-                call = forward if on is None else on(forward)
-                result = call()
-                seconds[way].append(timed(call, clock))
-                if turn == 0:
-                    apart[way] = difference(result, plain)
-                    if options.profile and way in OURS:
-                        profiles[way] = profiled(call)
-    rate = counter.get_total_flops() / 1e12
-    return {
+        plain = forward(*forward.inputs)
+    found: dict[str, Any] = {
         "model": name,
-        "parameters": sum(own.numel() for own in model.parameters()),
-        "tflop": rate,
-        "ceiling_tflops": statistics.median(ceilings),
-        "seconds": seconds,
-        "apart": apart,
-        "profiles": profiles,
+        "parameters": sum(own.numel() for own in forward.parameters()),
+        "tflop": counter.get_total_flops() / 1e12,
+        "ceilings": [],
+        "seconds": {},
+        "apart": {},
+        "versions": {},
+        "profiles": {},
+        "left_out": {},
     }
-
-
-def made(name: str) -> tuple[nn.Module, Forward]:
-    """A model with random weights, and one forward of it."""
-    torch.manual_seed(0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(DTYPE)
-    try:
-        return {"unet": _unet, "dit": _dit, "vae": _vae}[name]()
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _unet() -> tuple[nn.Module, Forward]:
-    model = UNet2DConditionModel(sample_size=64, cross_attention_dim=768).eval()
-    latents, text = torch.randn(2, 4, 64, 64), torch.randn(2, 77, 768)
-    return model, lambda: model(latents, torch.tensor(500), text, return_dict=False)[0]
-
-
-def _dit() -> tuple[nn.Module, Forward]:
-    model = PixArtTransformer2DModel(
-        sample_size=64, cross_attention_dim=1152, caption_channels=4096
-    ).eval()
-    latents, text, mask = torch.randn(2, 4, 64, 64), torch.randn(2, 120, 4096), torch.ones(2, 120)
-    given: dict[str, Any] = {"encoder_hidden_states": text, "encoder_attention_mask": mask}
-    given["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
-    given["timestep"] = torch.tensor([500, 500])
-    return model, lambda: model(latents, **given, return_dict=False)[0]
-
-
-def _vae() -> tuple[nn.Module, Forward]:
-    widths = (128, 256, 512, 512)
-    model = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,  # pyright: ignore[reportArgumentType]
-        up_block_types=("UpDecoderBlock2D",) * 4,  # pyright: ignore[reportArgumentType]
-        block_out_channels=widths,  # pyright: ignore[reportArgumentType]
-        layers_per_block=2,
-    ).eval()
-    latents = torch.randn(1, 4, 64, 64)
-    decode = cast(Any, model.decode)
-    return model, lambda: decode(latents, return_dict=False)[0]
-
-
-@contextmanager
-def entered(way: str, model: nn.Module) -> Iterator[Callable[[Forward], Forward] | None]:
-    """The model in one of the ways; what to put round its forward, if anything."""
     with ExitStack() as stack:
-        if way == "channels_last":
-            model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-            stack.callback(lambda: model.to(memory_format=torch.contiguous_format))  # pyright: ignore
-        if way == "int8":
-            stack.enter_context(round_layers(model))
-        if way in OURS:
-            for own in ours(model):
-                stack.enter_context(own)
-        yield compiled if way == COMPILED else None
+        peers = ready(name, options, stack, found["left_out"])
+        for way, own in peers.items():
+            found["apart"][way] = difference(own.output, plain)
+            found["versions"][way] = own.version
+        for _ in range(options.rounds):
+            turns(forward, plain, peers, options, found)
+    return found
 
 
-def ours(model: nn.Module) -> Iterator[AbstractContextManager[Any]]:
-    """What `LoadedModel` puts on the modules of a large model on a CPU."""
-    fused = fuse_cpu(model)
-    assert fused is not None
-    yield fused
-    yield keep_large()
-    registry = default_registry()
-    if registry.outdoes_torch(torch.device("cpu"), DTYPE):
-        yield attach(model, registry)
+def ready(
+    name: str, options: argparse.Namespace, stack: ExitStack, left_out: dict[str, str]
+) -> dict[str, Waiting]:
+    """The peers' processes; why there is none goes into `left_out`."""
+    found: dict[str, Waiting] = {}
+    told = name, options.dtype, options.threads, clock_of(options).__name__, options.tiny
+    for way in PEERS:
+        if way in options.ways:
+            try:
+                found[way] = stack.enter_context(waiting(Asked(way, *told)))
+            except (Failed, NoEnvironment) as error:
+                left_out[way] = str(error)
+    return found
 
 
-_compiled: dict[int, Forward] = {}
+def turns(
+    forward: Forward,
+    plain: Tensor,
+    peers: dict[str, Waiting],
+    options: argparse.Namespace,
+    found: dict[str, Any],
+) -> None:
+    """One round: every way once, and the ceiling."""
+    found["ceilings"].append(ceiling(DTYPES[options.dtype], clock_of(options)))
+    for way in options.ways:
+        if way in found["left_out"]:
+            continue
+        try:
+            took = (
+                peers[way].turn() if way in peers else own_turn(way, forward, plain, options, found)
+            )
+        except (Failed, RequestError) as error:
+            found["left_out"][way] = str(error)
+            found["seconds"].pop(way, None)
+        else:
+            found["seconds"].setdefault(way, []).append(took)
 
 
-def compiled(forward: Forward) -> Forward:
-    """torch.compile with its weights frozen; once for each model."""
-    if id(forward) not in _compiled:
-        import torch._inductor.config as inductor
+def own_turn(
+    way: str, forward: Forward, plain: Tensor, options: argparse.Namespace, found: dict[str, Any]
+) -> float:
+    """Seconds of one forward in this process, after one that is compared with the plain one.
 
-        inductor.freezing = True
-        _compiled[id(forward)] = torch.compile(forward)
-    return _compiled[id(forward)]
+    Raises:
+        RequestError: the way cannot be had here.
+    """
+    with entered(way, forward.model):
+        result = forward(*forward.inputs)
+        took = timed(lambda: forward(*forward.inputs), clock_of(options))
+        if way not in found["apart"]:
+            found["apart"][way] = difference(result, plain)
+            if options.profile and way in OURS:
+                found["profiles"][way] = profiled(forward)
+    return took
 
 
-def ceiling(clock: Clock) -> float:
+def ceiling(dtype: torch.dtype, clock: Clock) -> float:
     """TFLOP/s of a large product of matrices, now."""
-    a, b = (torch.randn(CEILING, CEILING).to(DTYPE) for _ in range(2))
+    a, b = (torch.randn(CEILING, CEILING).to(dtype) for _ in range(2))
     best = min(timed(lambda: torch.nn.functional.linear(a, b), clock) for _ in range(6))
     return 2 * CEILING**3 / best / 1e12
 
@@ -211,39 +187,13 @@ def profiled(forward: Forward) -> list[dict[str, Any]]:
     """The operators that take most of the time, and what the kernels in C and Python take."""
     start = time.perf_counter()
     with torch.profiler.profile() as profile:
-        forward()
+        forward(*forward.inputs)
     whole = (time.perf_counter() - start) * 1e3
     events = sorted(profile.key_averages(), key=lambda own: -own.self_cpu_time_total)
     rows = [(own.key, own.count, own.self_cpu_time_total / 1e3) for own in events]
     rows.insert(0, ("between torch's operators", 1, whole - sum(row[2] for row in rows)))
     rows = sorted(rows, key=lambda row: -row[2])[:12]
     return [{"operator": key, "calls": count, "ms": ms} for key, count, ms in rows]
-
-
-def markdown(report: dict[str, Any]) -> str:
-    told = report["cpu"], f"{report['threads']} threads", report["clock"]
-    lines = [", ".join((*told, f"torch {torch.__version__}", "bfloat16"))]
-    for own in report["models"]:
-        size, top, base = own["parameters"] / 1e6, own["ceiling_tflops"], next(iter(own["seconds"]))
-        lines += [
-            f"\n{MODELS[own['model']]}: {size:.0f} M parameters, {own['tflop']:.2f} TFLOP; "
-            f"a product of {CEILING} x {CEILING}: {top:.2f} TFLOP/s\n",
-            f"way | seconds | spread | against {base} | of the ceiling | cosine | greatest error",
-            "---|---|---|---|---|---|---",
-        ]
-        first = statistics.median(own["seconds"][base])
-        for way, seconds in own["seconds"].items():
-            middle, apart = statistics.median(seconds), own["apart"][way]
-            share = own["tflop"] / middle / top
-            lines.append(
-                f"{way} | {middle:.2f} | {min(seconds):.2f}-{max(seconds):.2f} | "
-                f"{first / middle:.2f}x | {share:.0%} | {apart['cosine']:.5f} | "
-                f"{apart['greatest']:.1%}"
-            )
-        for way, rows in own["profiles"].items():
-            each = [f"{row['ms']:8.1f} ms {row['calls']:4} {row['operator']}" for row in rows]
-            lines += [f"\n{way}:", *each]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A small language model on a CPU: ours in bfloat16 and with 8-bit weights, beside transformers.
+"""A small language model on a CPU: ours as it is and with 8-bit weights, beside transformers.
 
     python benchmarks/cpu_language.py --threads 2
-    python benchmarks/cpu_language.py --ways "mindsd;mindsd int8" --batches 1,8
+    python benchmarks/cpu_language.py --ways "mindsd;mindsd int8" --batches 1,8 --dtype float32
 
 SmolLM2-135M's real weights, greedy, prompts of 32 random tokens. Every measurement is a process of
 its own, ways take turns, numbers are medians over the rounds. Decoding is batch * n tokens by the
@@ -31,17 +31,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from mindsd.device import find_device
 from mindsd.pipelines.text_generation import TextGeneration
 
 WEIGHTS = 134.5e6
 BYTES = {"int8": 1, "bfloat16": 2, "float32": 4}
-WAYS = {  # name -> (dtype, layers); None for transformers' own generate
-    "generate": ("bfloat16", None),
-    "mindsd, modules": ("bfloat16", "off"),
-    "mindsd": ("bfloat16", "auto"),
-    "mindsd int8": ("bfloat16", "int8"),
-    "mindsd float32": ("float32", "auto"),
-    "generate float32": ("float32", None),
+WAYS = {  # name -> layers; None for transformers' own generate
+    "generate": None,
+    "mindsd, modules": "off",
+    "mindsd": "auto",
+    "mindsd int8": "int8",
 }
 USUAL = ("generate", "mindsd", "mindsd int8")
 PROMPT, LONG = 32, 512
@@ -55,6 +54,7 @@ class Task:
 
     folder: str
     way: str
+    dtype: str
     threads: int
     batches: list[int]
     number: int
@@ -71,7 +71,9 @@ def main() -> int:
         found: dict[str, list[dict[str, float]]] = {way: [] for way in options.ways}
         turns = [way for _ in range(options.rounds) for way in options.ways]
         for way in track(turns, "measuring", console=console, transient=True):
-            task = Task(folder, way, options.threads, options.batches, options.number)
+            task = Task(
+                folder, way, options.dtype, options.threads, options.batches, options.number
+            )
             found[way].append(asked(task, console))
     print_table(options, found)
     return 0
@@ -91,7 +93,7 @@ def measured(task: Task) -> dict[str, float]:
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(task.threads)
-    dtype, layers = WAYS[task.way]
+    dtype, layers = task.dtype, WAYS[task.way]
     if layers is None:
         found = speeds(task, generating(theirs(Job("", task.folder, dtype, task.threads, False))))
     else:
@@ -143,10 +145,12 @@ def speeds(task: Task, run: Run) -> dict[str, float]:
 
 def print_table(options: argparse.Namespace, found: dict[str, list[dict[str, float]]]) -> None:
     titles = [f"batch {batch}" for batch in options.batches]
-    table = Table("way", *titles, "of the memory", f"prompt of {LONG}", title="tokens/s")
+    table = Table(
+        "way", *titles, "of the memory", f"prompt of {LONG}", title=f"tokens/s, {options.dtype}"
+    )
     for way, rounds in found.items():
         middle = {key: statistics.median(own[key] for own in rounds) for key in rounds[0]}
-        size = BYTES["int8" if WAYS[way][1] == "int8" else WAYS[way][0]] * WEIGHTS
+        size = BYTES["int8" if WAYS[way] == "int8" else options.dtype] * WEIGHTS
         one = middle[str(options.batches[0])] / options.batches[0]
         share = f"{one * size / middle['memory'] / 1e9:.0%} of {middle['memory']:.0f} GB/s"
         speed = [f"{middle[str(batch)]:.1f}" for batch in options.batches]
@@ -158,6 +162,9 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--ways", type=lambda x: x.split(";"), default=list(USUAL))
     parser.add_argument("--batches", type=lambda x: [int(own) for own in x.split(",")])
+    fast = str(find_device("cpu").dtype).removeprefix("torch.")
+    choices = ("float32", "bfloat16")
+    parser.add_argument("--dtype", choices=choices, default=fast, help="this CPU's: %(default)s")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--number", type=int, default=64, help="tokens of each text")

@@ -20,6 +20,7 @@ PEERS = {
     "deepcache": "DeepCache==0.1.1",
     "tomesd": "tomesd==0.1.3",
     "cache-dit": "cache-dit==1.5.3",
+    "openvino": "openvino==2026.4.1",
 }
 SHARED = ("torch", "diffusers", "yaml")  # yaml: cache-dit's
 

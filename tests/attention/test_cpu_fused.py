@@ -326,7 +326,7 @@ def test_what_fails_half_way_leaves_no_trace(monkeypatch: pytest.MonkeyPatch):
     models = {"one": layers(2), "two": layers(3)}
     before = [own.clone() for model in models.values() for own in model.parameters()]
     monkeypatch.setattr(cpu_fused, "SMALL_MODEL", 0)
-    monkeypatch.setattr(cpu_fused, "MANY_ROWS", fails_at(4))
+    monkeypatch.setattr(cpu_fused, "LAYERS", (fails_at(4),))
     with pytest.raises(MemoryError):
         fuse_large(models)
     after = [own for model in models.values() for own in model.parameters()]

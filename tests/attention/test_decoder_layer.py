@@ -30,7 +30,17 @@ from mindsd import native
 from mindsd.attention import decoder_layer
 from mindsd.attention.decoder import attach_decoder
 from mindsd.attention.decoder_layer import Crew
-from mindsd.attention.decoder_product import PAIRS, PLAIN, TILES, Linear, library, rounded
+from mindsd.attention.decoder_product import (
+    EIGHTS,
+    PAIRS,
+    PLAIN,
+    TILES,
+    Linear,
+    library,
+    rounded,
+    source,
+    why_lacking,
+)
 from mindsd.attention.for_transformers import attach_language
 from mindsd.attention.int8_weights import Rounded, cannot_round
 from mindsd.attention.layers import LANGUAGE_LAYERS, check_layers
@@ -109,11 +119,11 @@ def llama(dtype: torch.dtype = torch.float32, **more: Any) -> Any:
 def features() -> Iterator[tuple[str, ...]]:
     """What this processor has, less and less of it."""
     have = cpu_facts()[1]
-    yield from (own for own in (PAIRS + TILES, PAIRS, PLAIN) if set(own) <= set(have))
+    yield from (own for own in (PAIRS + TILES, PAIRS, PLAIN, EIGHTS) if set(own) <= set(have))
 
 
 @pytest.mark.parametrize("eight_bits", [False, True])
-@pytest.mark.parametrize("shape", [(96, 64), (70, 50)], ids=str)
+@pytest.mark.parametrize("shape", [(96, 64), (70, 50), (40, 700)], ids=str)
 def test_products_of_any_number_of_rows(
     dtype: torch.dtype, shape: tuple[int, int], eight_bits: bool
 ) -> None:
@@ -133,7 +143,7 @@ def test_products_of_any_number_of_rows(
 
 @pytest.mark.parametrize("having", list(features()), ids="-".join)
 def test_with_fewer_instructions(having: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    dtype = torch.float32 if having == PLAIN else torch.bfloat16
+    dtype = torch.float32 if having in (PLAIN, EIGHTS) else torch.bfloat16
     found = library(dtype, having)
     if isinstance(found, str):
         pytest.skip(found)
@@ -145,6 +155,20 @@ def test_with_fewer_instructions(having: tuple[str, ...], monkeypatch: pytest.Mo
         assert attach_decoder(own).served == EVERYTHING
     finally:
         attached.remove()
+
+
+def test_what_a_processor_lacks_is_named() -> None:
+    assert why_lacking(torch.float32, EIGHTS) is why_lacking(torch.float32, PLAIN) is None
+    assert why_lacking(torch.bfloat16, PAIRS) is None
+    assert why_lacking(torch.float32, ()) == "this processor has neither avx2 nor avx512f"
+    lacking = "this processor has no avx512f and no avx512_bf16"
+    assert why_lacking(torch.bfloat16, ()) == lacking
+    assert why_lacking(torch.bfloat16, EIGHTS) == f"{lacking}; float32 runs in C here"
+
+
+@pytest.mark.parametrize("having", [EIGHTS, PLAIN, PAIRS, PAIRS + TILES], ids="-".join)
+def test_the_c_file_is_built_for_what_there_is(having: tuple[str, ...]) -> None:
+    assert source(("avx2", "avx512_vnni", *having)).needs == having
 
 
 def test_rounding_to_8_bits() -> None:
@@ -339,6 +363,16 @@ def test_steps_in_c_give_what_the_modules_give(
 ) -> None:
     monkeypatch.setattr(decoder_layer, "MOST", most)
     assert off(model(config, kind, dtype, **more)) <= NEAR[dtype]
+
+
+@pytest.mark.parametrize("cache", ["auto", "int8"])
+def test_a_text_does_not_depend_on_the_others(plain: None, cache: str) -> None:
+    found = []
+    for lengths in (TEXTS, (11, 1, 1, 1), (11, 40, 3, 9)):
+        packs = Packs(llama(), cache)
+        found.append(packs.step(lengths)[..., :11, :])
+        packs.packed.close()
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def test_pages_of_8_bits(plain: None) -> None:

@@ -12,6 +12,9 @@ from mindsd.packed_weight import PackedWeight
 from mindsd.prepack import After, Prepacked, followed
 from mindsd.prepack_conv import CONV, PIXELS, can_prepack_conv, can_prepack_pixels
 
+DTYPES = [torch.float32, torch.bfloat16]
+if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    DTYPES.pop()
 SETTINGS: list[dict[str, Any]] = [
     {"kernel_size": 3, "padding": 1},
     {"kernel_size": 1, "bias": False},
@@ -22,7 +25,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("release", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("settings", SETTINGS)
 @torch.inference_mode()
 def test_products_are_the_same_but_for_rounding(settings, dtype, release):
