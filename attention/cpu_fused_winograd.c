@@ -22,6 +22,7 @@ enum {
     PANEL = PARTS * LANES,
     BLOCK = 32, /* output channels at once */
     DEPTH = 64, /* input channels at once: their weights stay in the second cache */
+    PART = 144, /* tiles whose sums a thread has at once: they stay there, too */
     APART = 16, /* between matrices: those of 2^n numbers would meet in the cache */
     WEIGHTS = BLOCK * DEPTH + APART,
 };
@@ -177,7 +178,7 @@ static void products(const float *pixels, long pixels_apart, const float *weight
 /* How many floats `winograd` needs as room, for so many tiles at once. */
 long winograd_room(long inputs, long tiles, int threads) {
     long pixels = (inputs + DEPTH - 1) / DEPTH * PLACES * (tiles * DEPTH + APART);
-    return inputs + pixels + threads * PLACES * (WEIGHTS + tiles * BLOCK + APART);
+    return inputs + pixels + threads * PLACES * (WEIGHTS + least(tiles, PART) * BLOCK + APART);
 }
 
 /* Tiles at once: `most` or fewer, in equal parts, rows of whole small products. */
@@ -195,15 +196,15 @@ void winograd(const float *x, const float *weight, const float *bias, const floa
               long tiles, int threads) {
     long across = (width + STEP - 1) / STEP, each = across * ((height + STEP - 1) / STEP);
     Image own = {x, bias, add, y, height, width, inputs, outputs, across, each};
-    long pixels_apart = tiles * DEPTH + APART, sums_apart = tiles * BLOCK + APART;
+    long pixels_apart = tiles * DEPTH + APART, sums_apart = least(tiles, PART) * BLOCK + APART;
     long depths = (inputs + DEPTH - 1) / DEPTH, blocks = outputs / BLOCK;
-    long parts = (threads + blocks - 1) / blocks;
     float *zeros = room, *pixels = zeros + inputs;
     float *rest = pixels + depths * PLACES * pixels_apart;
     __builtin_memset(zeros, 0, inputs * sizeof *zeros);
     for (long start = 0; start < images * each; start += tiles) {
         long count = least(tiles, images * each - start), rows = (count + ROWS - 1) / ROWS * ROWS;
-        long part = (rows / ROWS + parts - 1) / parts * ROWS;
+        long few = (threads + blocks - 1) / blocks, many = (rows + PART - 1) / PART;
+        long parts = few > many ? few : many, part = (rows / ROWS + parts - 1) / parts * ROWS;
 #pragma omp parallel num_threads(threads)
         {
 #pragma omp for schedule(static)

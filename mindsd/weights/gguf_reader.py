@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 import gguf
@@ -59,15 +59,20 @@ class WholeArrays(GGUFReader):
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """In here, whoever asks the package gguf for a file's reader gets the same one.
+    """In here, what this thread asks of the package gguf for a file is read once.
 
-    Files are such as `check_gguf` found sound.
+    Files are such as `check_gguf` found sound. Other threads get the package's own readers.
     """
     with _alone:
         before = gguf.GGUFReader, gguf.get_tensor_name_map
-        one = lru_cache(maxsize=1)(WholeArrays)
-        names = lru_cache(maxsize=1)(gguf.get_tensor_name_map)
-        gguf.GGUFReader, gguf.get_tensor_name_map = one, names  # pyright: ignore
+        one, names = lru_cache(maxsize=1)(WholeArrays), lru_cache(maxsize=1)(before[1])
+        owner = get_ident()
+
+        def reader(*given: Any, **named: Any) -> GGUFReader:
+            make = one if get_ident() == owner else before[0]
+            return make(*given, **named)
+
+        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # pyright: ignore
         try:
             yield
         finally:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mindsd.attention import cpu_fused_winograd
 from mindsd.attention.cpu_fused import fuse_cpu
 from mindsd.attention.cpu_fused_winograd import (
+    PLACES,
     TOLERANCE,
     WINOGRAD,
     _blocked,
@@ -50,11 +51,11 @@ def test_errors_are_those_of_plain_sums(shape: tuple[int, ...], more: bool):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("tiles", [1, 13])
+@pytest.mark.parametrize("tiles", [1, 13, 1000])
 def test_parts_of_an_image_are_put_together(monkeypatch, threads: int, tiles: int):
-    x, weight = drawn(2, 64, 18, 22), drawn(64, 64, 3, 3)
+    x, weight = drawn(2, 64, 42, 46), drawn(64, 64, 3, 3)  # 264 tiles
     before = torch.get_num_threads()
-    monkeypatch.setattr(cpu_fused_winograd, "TILES", tiles)
+    monkeypatch.setattr(cpu_fused_winograd, "ROOM", tiles * 4 * PLACES * 64)
     try:
         torch.set_num_threads(threads)
         found = winograd(x, _blocked(weight))
@@ -139,3 +140,20 @@ def test_kernels_that_are_off_are_not_used(monkeypatch: pytest.MonkeyPatch):
     finally:
         monkeypatch.undo()
         why_not.cache_clear()
+
+
+def test_what_is_made_while_another_model_loads():
+    """Loading one in half precision changes torch's default dtype in all threads."""
+    x, weight = drawn(1, 64, 40, 40), drawn(64, 64, 3, 3)
+    plain = winograd(x, _blocked(weight))
+    before = torch.get_default_dtype()
+    why_not.cache_clear()
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        assert why_not() is None and torch.equal(winograd(x, _blocked(weight)), plain)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_no_images_at_all():
+    assert winograd(drawn(0, 64, 8, 8), _blocked(drawn(96, 64, 3, 3))).shape == (0, 96, 8, 8)

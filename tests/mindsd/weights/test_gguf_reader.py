@@ -1,6 +1,7 @@
 """The quick reader gives what the package's own gives, and stands in for it only for a while."""
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -89,6 +90,13 @@ def test_a_file_is_read_once_while_it_loads(model, monkeypatch):
     monkeypatch.setattr(gguf_reader.WholeArrays, "_build_fields", counted)
     load_language_model(find_language_model(model), torch.float32, torch.device("cpu"))
     assert len(read) == 1
+
+
+def test_other_threads_have_the_packages_own(model):
+    with gguf_reader.read_once(), ThreadPoolExecutor(1) as other:
+        assert isinstance(gguf.GGUFReader(model), gguf_reader.WholeArrays)
+        theirs = other.submit(lambda: gguf.GGUFReader(model)).result()
+    assert type(theirs) is gguf.GGUFReader
 
 
 def test_the_package_has_its_own_again(model):
