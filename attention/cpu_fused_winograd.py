@@ -3,14 +3,8 @@
 arXiv:1509.09308, in C (cpu_fused_winograd.c). Where images are large, what a denoiser or an
 autoencoder multiplies are such convolutions. Weights are kept as they are, in another order, and
 transformed block by block in every call, so a model takes no more memory. With the points that were
-chosen, results are as far from exact ones as plain sums are. On two cores of an AMD EPYC with AVX2,
-another program running, against oneDNN with prepacked weights (ms, benchmarks/cpu_diffusion.py
-shows models):
-
-    2 images, 320 channels at 64 x 64    640 at 32 x 32    1280 at 16 x 16    1280 at 8 x 8
-    138 / 40                             240 / 30          100 / 44           25 / 19
-
-An image of a tile or two is slower so: 1280 channels at 4 x 4 took 22 ms, and 6.5. Bfloat16 stays
+chosen, results are as far from exact ones as plain sums are. benchmarks/cpu_diffusion.py shows what
+models gain in float32. An image of a tile or two (4 x 4 pixels) is slower so. Bfloat16 stays
 oneDNN's, whose instructions for it multiply more than four times as fast.
 """
 

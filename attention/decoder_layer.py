@@ -33,7 +33,7 @@ from .decoder_shelf import LINE, Shelf, aligned
 from .decoder_step import page_fields, tell
 from .for_transformers import Rule
 
-MOST = 256  # tokens of a step that runs in C: so many are 2.2 times as fast as modules, 1.8 by AVX2
+MOST = 256  # tokens of a step that runs in C: a budget of them is 2.2 times as fast as modules
 IDLE = 0.05  # seconds without a step, after which all layers are looked at again
 
 

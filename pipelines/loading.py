@@ -93,8 +93,7 @@ def foresee(
     Raises:
         ModelError, RequestError: as `load_model`, of all that is known before weights are read.
     """
-    if dtype not in ("auto", *DTYPES):
-        raise RequestError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
+    _check_dtype(dtype)
     place, folder = find_device(device), find_model(model)
     kind = DTYPES.get(dtype) or fast_dtype(place, folder.weight)
     check_attention(attention, place.kind)
@@ -105,10 +104,14 @@ def foresee(
     return folder, place, kind, other
 
 
-def _place_of(pipe: DiffusionPipeline, device: str, dtype: str) -> Device:
-    """Where a pipeline in memory is; what was asked must be so already."""
+def _check_dtype(dtype: str) -> None:
     if dtype not in ("auto", *DTYPES):
         raise RequestError(f"unknown dtype {dtype!r}; choose auto, {', '.join(DTYPES)}")
+
+
+def _place_of(pipe: DiffusionPipeline, device: str, dtype: str) -> Device:
+    """Where a pipeline in memory is; what was asked must be so already."""
+    _check_dtype(dtype)
     there = find_device(pipe.device.type)
     if device != "auto" and find_device(device).kind != there.kind:
         raise RequestError(

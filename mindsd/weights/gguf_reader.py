@@ -2,9 +2,8 @@
 
 transformers opens a GGUF file three times (for the configuration, the tokenizer, the weights), and
 each time the package makes some numpy arrays of every word, merge and number of its vocabulary, one
-after another; and the names of all tensors anew for every module of the model. Loading SmolLM2-135M
-took 18 s on an AMD EPYC of AVX2, 4.4 s so. What is private to the two packages is touched
-here alone, and only while a file loads.
+after another; and the names of all tensors anew for every module of the model. What is private
+to the two packages is touched here alone, and only while a file loads.
 """
 
 from __future__ import annotations

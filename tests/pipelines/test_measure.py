@@ -125,4 +125,4 @@ def test_memory_of_a_way_is_what_it_took(draw):
     if peak.bytes is None:  # only Linux tells
         assert own.peaks == {}
         return
-    assert abs(peak.bytes - 2**26) < 2**24 and set(own.peaks) == {Way(), CACHED}
+    assert 2**26 - 2**22 <= peak.bytes < 2**27 and set(own.peaks) == {Way(), CACHED}
