@@ -20,8 +20,9 @@ LONGEST = 10_000  # characters of a prompt, as the API has it
 HIDDEN: Any = {"show_progress": "hidden", "show_progress_on": []}
 CHOSEN_ANEW = "model"  # by what there is when a page is opened
 KEEP = "(...now) => [now]"
-# Of a page of another version there may be more or fewer.
-BACK = "(kept, ...now) => kept && kept.length === now.length ? kept : now"
+# Of a page of another version there may be more or fewer. Nothing given back leaves every field as
+# it is: what `now` was would overwrite what is typed while the page still loads.
+BACK = "(kept, ...now) => kept && kept.length === now.length ? kept : []"
 KARRAS = ("DPM++ 2M Karras", "DPM++ 2M SDE Karras", "DPM++ SDE Karras")
 
 

@@ -136,6 +136,19 @@ def test_keys_draw_and_settings_come_back(at: Browser, page: Page):
     assert at.field("Seed").get_attribute("value") == "4711"
 
 
+def test_a_picture_that_comes_does_not_take_the_field_that_is_typed_in(at: Browser):
+    draw(at)
+    at.says("status", "Done")
+    path = "//*[@id='viewer']//button[contains(@class, 'thumbnail-small')]"
+    picture, seed = at.until(lambda: at.all(path)[0]), at.field("Seed")
+    seed.send_keys(Keys.CONTROL, "a")
+    at.driver.execute_script("arguments[0].focus()", picture)  # as Gradio's gallery does
+    ActionChains(at.driver).send_keys("4711").perform()
+    assert seed.get_attribute("value") == "4711"
+    picture.click()
+    assert at.driver.switch_to.active_element == picture  # whoever clicks means it
+
+
 def test_mistakes_are_said_in_a_corner(at: Browser):
     draw(at, steps="many")
     toast = at.until(lambda: at.all("//*[@data-testid='toast-body']")[0].text)
