@@ -2,10 +2,12 @@
 
     python benchmarks/decisions.py --rounds 3 --batches 4
 
-Batches of eight held-out prompts of tiny-sd, under tolerances from strict to loose. "rows" is
-mindsd: a row skips when its own forecast is good enough. "batch" is the rule of the other caches:
-the mean error over the batch decides for all. Both run in turns (A B A B). Then "rows" again as
-eight requests of different step counts on one engine, each against the image it gives alone.
+Held-out prompts of tiny-sd by eights, under tolerances from strict to loose. "batch" is the rule of
+the other caches: the mean error over the batch decides for all. "rows" is mindsd on the same batch:
+a row skips when its own forecast is good enough, and those that do not run in a smaller batch.
+"engine" are eight requests of that kind on mindsd's engine: who skips goes on to the step that it
+computes, so batches stay full. All run in turns (A B A B). Then eight requests of different step
+counts on one engine, each against the image it gives alone.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from mindsd.assets.recipes.evaluate import held_out_scenes
 from mindsd.config import Acceleration
 from mindsd.pipelines.accelerate import accelerate
 from mindsd.pipelines.loading import load_model
+from mindsd.pipelines.model import LoadedModel
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.quality import psnr, ssim
 from mindsd.stepcache.cell import OutputCell
@@ -47,8 +50,8 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model("tiny-sd", options.device, "float32")
     prompts = [caption(scene) for scene in held_out_scenes(REQUESTS * options.batches)]
-    batched = Batched(model.pipe, prompts)
-    ways = [(who, tolerance) for tolerance in TOLERANCES for who in ("rows", "batch")]
+    batched = Batched(model, prompts)
+    ways = [(who, tolerance) for tolerance in TOLERANCES for who in ("batch", "rows", "engine")]
     seconds: dict[Any, list[float]] = {way: [] for way in [None, *ways]}
     images: dict[Any, list[np.ndarray]] = {}
     batched.draw(None)
@@ -57,43 +60,49 @@ def main() -> None:
         began = time.perf_counter()
         images[way] = batched.draw(way)
         seconds[way].append(time.perf_counter() - began)
-    print_table(seconds, images, batched.rows)
+    print_table(seconds, images, batched)
     with TextToImage(model) as draw:
         print_alone(draw, prompts[:REQUESTS])
     print(f"{torch.get_num_threads()} threads, {model.device.name}, torch {torch.__version__}")
 
 
 class Batched:
-    """Batches of prompts under plain diffusers, or with steps left out.
+    """Prompts by eights under plain diffusers, or with steps left out.
 
     Attributes:
-        rows: rows that the denoiser computed for one image, by way.
+        rows, calls: rows that the denoiser computed for one image, and its calls for eight, by way.
     """
 
-    def __init__(self, pipe: Any, prompts: list[str]):
-        pipe.set_progress_bar_config(disable=True)
-        self.pipe, self.prompts = pipe, prompts
+    def __init__(self, model: LoadedModel, prompts: list[str]):
+        self.model, self.pipe, self.prompts = model, model.pipe, prompts
+        self.pipe.set_progress_bar_config(disable=True)
         self.rows: dict[Any, float] = {}
+        self.calls: dict[Any, float] = {}
 
     def draw(self, way: tuple[str, float] | None) -> list[np.ndarray]:
-        if way is None:
-            return self._draw(way)
-        who, tolerance = way
-        how = Acceleration(StepCache(tolerance=tolerance))
-        with accelerate(self.pipe, how):
-            if who == "rows":
-                return self._draw(way)
-            with as_one():
-                return self._draw(way)
-
-    def _draw(self, way: tuple[str, float] | None) -> list[np.ndarray]:
         computed: list[int] = []
         counted = self.pipe.unet.conv_in.register_forward_pre_hook(
             lambda module, given: computed.append(len(given[0]))
         )
+        images = self._draw(way)
+        counted.remove()
+        self.rows[way] = sum(computed) / len(self.prompts)
+        self.calls[way] = len(computed) * REQUESTS / len(self.prompts)
+        return images
+
+    def _draw(self, way: tuple[str, float] | None) -> list[np.ndarray]:
+        if way is None:
+            return self._batches()
+        who, tolerance = way
+        how = Acceleration(StepCache(tolerance=tolerance))
+        if who == "engine":
+            return self._requests(how)
+        with accelerate(self.pipe, how), as_one() if who == "batch" else nullcontext():
+            return self._batches()
+
+    def _batches(self) -> list[np.ndarray]:
         images: list[np.ndarray] = []
-        for first in range(0, len(self.prompts), REQUESTS):
-            places = range(first, first + REQUESTS)
+        for places in eights(len(self.prompts)):
             drawn = self.pipe(
                 [self.prompts[place] for place in places],
                 num_inference_steps=STEPS,
@@ -102,9 +111,23 @@ class Batched:
                 output_type="np",
             ).images
             images.extend(drawn)  # an array: += would add its numbers
-        counted.remove()
-        self.rows[way] = sum(computed) / len(self.prompts)
         return images
+
+    def _requests(self, how: Acceleration) -> list[np.ndarray]:
+        asked = {"steps": STEPS, "guidance": GUIDANCE, "acceleration": how}
+        images: list[np.ndarray] = []
+        with TextToImage(self.model) as draw:
+            for places in eights(len(self.prompts)):
+                requests = [
+                    draw.submit(ImageParameters(self.prompts[place], seed=place, **asked))
+                    for place in places
+                ]
+                images += [np.asarray(one.result()) / 255 for one in requests]
+        return images
+
+
+def eights(prompts: int) -> list[range]:
+    return [range(first, first + REQUESTS) for first in range(0, prompts, REQUESTS)]
 
 
 @contextmanager
@@ -134,11 +157,11 @@ def as_one() -> Iterator[None]:
 
 
 def print_table(
-    seconds: dict[Any, list[float]], images: dict[Any, list[np.ndarray]], rows: dict[Any, float]
+    seconds: dict[Any, list[float]], images: dict[Any, list[np.ndarray]], drawn: Batched
 ) -> None:
-    table = Table(
-        "who decides", "tolerance", "s/image", "to plain", "rows/image", "PSNR", "p10", "worst"
-    )
+    table = Table("who decides", "tolerance", "s/image", "to plain", "rows/image", "calls/eight")
+    for name in ("PSNR", "p10", "worst"):
+        table.add_column(name)
     for way, took in seconds.items():
         near = [psnr(a, b) for a, b in zip(images[way], images[None], strict=True)]
         table.add_row(
@@ -146,7 +169,8 @@ def print_table(
             "" if way is None else f"{way[1]:g}",
             f"{statistics.median(took) / len(images[way]):.3f}",
             f"{statistics.median(seconds[None]) / statistics.median(took):.2f}x",
-            f"{rows[way]:.1f}",
+            f"{drawn.rows[way]:.1f}",
+            f"{drawn.calls[way]:.1f}",
             f"{statistics.median(near):.1f}",
             f"{np.percentile(near, 10):.1f}",
             f"{min(near):.1f}",

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from mindsd.aside import let_go
 from mindsd.batching.attempt import attempt
 from mindsd.batching.coroutine import Coroutine, Outcome
 from mindsd.batching.counts import Counts
@@ -67,6 +68,8 @@ class Engine:
             QueueFull: `limits.queue` requests already wait.
             EngineClosed: `close` was called.
         """
+        if threading.current_thread() is not self._thread:
+            let_go()  # who asks has often computed, if only to load a model
         request = Request(body, need)
         request.wake = self._notify
         with self._changed:
@@ -152,6 +155,7 @@ class Engine:
         with self._changed:
             if self._is_idle():
                 self._check()
+                let_go()  # another engine may be about to compute
             self._changed.wait_for(lambda: self._queue or self._live or self._closed)
             return bool(self._queue or self._live)
 
