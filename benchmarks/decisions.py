@@ -2,12 +2,11 @@
 
     python benchmarks/decisions.py --rounds 3 --batches 4
 
-Held-out prompts of tiny-sd by eights, under tolerances from strict to loose. "batch" is the rule of
-the other caches: the mean error over the batch decides for all. "rows" is mindsd on the same batch:
-a row skips when its own forecast is good enough, and those that do not run in a smaller batch.
-"engine" are eight requests of that kind on mindsd's engine: who skips goes on to the step that it
-computes, so batches stay full. All run in turns (A B A B). Then eight requests of different step
-counts on one engine, each against the image it gives alone.
+Batches of eight held-out prompts of tiny-sd that begin together, under tolerances from strict to
+loose. "rows" is mindsd: a row skips when its own forecast is good enough. "batch" is the rule of
+the other caches: the mean error over the batch decides for all. Both run in turns (A B A B). Then
+"rows" again as eight requests of different step counts on one engine, each against the image it
+gives alone. benchmarks/flow.py has requests that stand at different steps.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ from mindsd.assets.recipes.evaluate import held_out_scenes
 from mindsd.config import Acceleration
 from mindsd.pipelines.accelerate import accelerate
 from mindsd.pipelines.loading import load_model
-from mindsd.pipelines.model import LoadedModel
 from mindsd.pipelines.parameters import ImageParameters
 from mindsd.quality import psnr, ssim
 from mindsd.stepcache.cell import OutputCell
@@ -50,8 +48,8 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model("tiny-sd", options.device, "float32")
     prompts = [caption(scene) for scene in held_out_scenes(REQUESTS * options.batches)]
-    batched = Batched(model, prompts)
-    ways = [(who, tolerance) for tolerance in TOLERANCES for who in ("batch", "rows", "engine")]
+    batched = Batched(model.pipe, prompts)
+    ways = [(who, tolerance) for tolerance in TOLERANCES for who in ("rows", "batch")]
     seconds: dict[Any, list[float]] = {way: [] for way in [None, *ways]}
     images: dict[Any, list[np.ndarray]] = {}
     batched.draw(None)
@@ -67,42 +65,37 @@ def main() -> None:
 
 
 class Batched:
-    """Prompts by eights under plain diffusers, or with steps left out.
+    """Batches of prompts under plain diffusers, or with steps left out.
 
     Attributes:
-        rows, calls: rows that the denoiser computed for one image, and its calls for eight, by way.
+        rows, calls: that the denoiser computed for one image, and its calls for eight, by way.
     """
 
-    def __init__(self, model: LoadedModel, prompts: list[str]):
-        self.model, self.pipe, self.prompts = model, model.pipe, prompts
-        self.pipe.set_progress_bar_config(disable=True)
+    def __init__(self, pipe: Any, prompts: list[str]):
+        pipe.set_progress_bar_config(disable=True)
+        self.pipe, self.prompts = pipe, prompts
         self.rows: dict[Any, float] = {}
         self.calls: dict[Any, float] = {}
 
     def draw(self, way: tuple[str, float] | None) -> list[np.ndarray]:
+        if way is None:
+            return self._draw(way)
+        who, tolerance = way
+        how = Acceleration(StepCache(tolerance=tolerance))
+        with accelerate(self.pipe, how):
+            if who == "rows":
+                return self._draw(way)
+            with as_one():
+                return self._draw(way)
+
+    def _draw(self, way: tuple[str, float] | None) -> list[np.ndarray]:
         computed: list[int] = []
         counted = self.pipe.unet.conv_in.register_forward_pre_hook(
             lambda module, given: computed.append(len(given[0]))
         )
-        images = self._draw(way)
-        counted.remove()
-        self.rows[way] = sum(computed) / len(self.prompts)
-        self.calls[way] = len(computed) * REQUESTS / len(self.prompts)
-        return images
-
-    def _draw(self, way: tuple[str, float] | None) -> list[np.ndarray]:
-        if way is None:
-            return self._batches()
-        who, tolerance = way
-        how = Acceleration(StepCache(tolerance=tolerance))
-        if who == "engine":
-            return self._requests(how)
-        with accelerate(self.pipe, how), as_one() if who == "batch" else nullcontext():
-            return self._batches()
-
-    def _batches(self) -> list[np.ndarray]:
         images: list[np.ndarray] = []
-        for places in eights(len(self.prompts)):
+        for first in range(0, len(self.prompts), REQUESTS):
+            places = range(first, first + REQUESTS)
             drawn = self.pipe(
                 [self.prompts[place] for place in places],
                 num_inference_steps=STEPS,
@@ -111,23 +104,10 @@ class Batched:
                 output_type="np",
             ).images
             images.extend(drawn)  # an array: += would add its numbers
+        counted.remove()
+        self.rows[way] = sum(computed) / len(self.prompts)
+        self.calls[way] = len(computed) * REQUESTS / len(self.prompts)
         return images
-
-    def _requests(self, how: Acceleration) -> list[np.ndarray]:
-        asked = {"steps": STEPS, "guidance": GUIDANCE, "acceleration": how}
-        images: list[np.ndarray] = []
-        with TextToImage(self.model) as draw:
-            for places in eights(len(self.prompts)):
-                requests = [
-                    draw.submit(ImageParameters(self.prompts[place], seed=place, **asked))
-                    for place in places
-                ]
-                images += [np.asarray(one.result()) / 255 for one in requests]
-        return images
-
-
-def eights(prompts: int) -> list[range]:
-    return [range(first, first + REQUESTS) for first in range(0, prompts, REQUESTS)]
 
 
 @contextmanager

@@ -10,8 +10,10 @@ with its thread, or when the thread lets go of it.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -58,7 +60,7 @@ def let_go() -> None:
     """End the calling thread's team of workers; its next parallel work makes a new one.
 
     For a thread that may have computed and is about to wait for another that computes. Does nothing
-    where torch does not bring GNU's OpenMP, or the thread has no team.
+    where the thread has no team, or torch does not run on a libgomp of its own folder.
     """
     openmp = _openmp()
     if openmp is not None:
@@ -67,8 +69,13 @@ def let_go() -> None:
 
 @lru_cache(maxsize=1)
 def _openmp() -> ctypes.CDLL | None:
-    """The library that torch has loaded. Another one's pause may be for all threads."""
+    """The library that torch has loaded. Another maker's pause may be for all threads."""
     for file in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
-        library = ctypes.CDLL(str(file))
-        return library if hasattr(library, "omp_pause_resource_all") else None
+        with suppress(OSError):  # torch was given another one before it could load this
+            library = ctypes.CDLL(str(file), os.RTLD_NOLOAD | os.RTLD_LAZY)
+            return library if hasattr(library, "omp_pause_resource_all") else None
     return None
+
+
+if hasattr(os, "register_at_fork"):  # a forked child would wait for workers that it does not have
+    os.register_at_fork(before=let_go)

@@ -68,8 +68,7 @@ class Engine:
             QueueFull: `limits.queue` requests already wait.
             EngineClosed: `close` was called.
         """
-        if threading.current_thread() is not self._thread:
-            let_go()  # who asks has often computed, if only to load a model
+        let_go()  # who asks has often computed, if only to load a model
         request = Request(body, need)
         request.wake = self._notify
         with self._changed:
@@ -122,6 +121,9 @@ class Engine:
     def _is_idle(self) -> bool:
         return not self._queue and not self._live and not self._ending
 
+    def _has_news(self) -> bool:
+        return bool(self._queue or self._live or self._closed)
+
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
@@ -155,8 +157,9 @@ class Engine:
         with self._changed:
             if self._is_idle():
                 self._check()
-                let_go()  # another engine may be about to compute
-            self._changed.wait_for(lambda: self._queue or self._live or self._closed)
+                if not self._changed.wait_for(self._has_news, timeout=0.02):
+                    let_go()  # another engine may be about to compute
+            self._changed.wait_for(self._has_news)
             return bool(self._queue or self._live)
 
     def _check(self) -> None:
@@ -186,8 +189,7 @@ class Engine:
         first = self._queue[0]
         if first.cancelled.is_set() or self._has_room(first):
             return first
-        texts = (own for own in self._queue if own.need.rows == 0 and own.need.memory == 0)
-        text = next(texts, None)
+        text = next((own for own in self._queue if own.need.rows == own.need.memory == 0), None)
         return text if text is not None and self._has_room(text) else None
 
     def _has_room(self, request: Request) -> bool:

@@ -133,8 +133,8 @@ POLICY = (
 
 # Gradio scopes the rules above to what lies inside of the margins; those of phones are set here.
 # Ctrl+Enter presses the main button of the tab that is shown. The theme is the system's, or what
-# was chosen last. Gradio's gallery takes the focus for every picture that comes: whoever is typing
-# gets it back, where no click and no Tab has moved it.
+# was chosen last. Gradio's gallery asks for the focus for every picture that comes: whoever types
+# keeps it. A click, a key or a screen reader moves it without asking.
 HEAD = f"""
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <style>
@@ -146,16 +146,11 @@ document.addEventListener("keydown", (event) => {{
   const go = [...document.querySelectorAll("button.go")].find((own) => own.offsetParent);
   if (go) {{ event.preventDefault(); event.stopPropagation(); go.click(); }}
 }}, true);
-let moved = -Infinity;  // when, in milliseconds
-document.addEventListener("mousedown", (event) => {{ moved = event.timeStamp; }}, true);
-document.addEventListener("keydown", (event) => {{
-  if (event.key === "Tab") moved = event.timeStamp;
-}}, true);
-document.addEventListener("focusin", (event) => {{
-  const typing = event.relatedTarget?.matches("input, textarea");
-  const taken = event.target.closest("#viewer") && event.timeStamp - moved > 200;
-  if (typing && taken) event.relatedTarget.focus();
-}}, true);
+const focus = HTMLElement.prototype.focus;
+HTMLElement.prototype.focus = function (...how) {{
+  const typing = document.activeElement?.matches("input, textarea");
+  if (!typing || !this.closest("#viewer")) focus.apply(this, how);
+}};
 document.addEventListener("DOMContentLoaded", () => {{
   const chosen = localStorage.getItem("mindsd-theme");
   if (chosen) setTimeout(() => document.body.classList.toggle("dark", chosen === "dark"), 0);
