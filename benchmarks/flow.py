@@ -106,11 +106,19 @@ def flow(draw: TextToImage, count: int, tolerance: float) -> list[np.ndarray]:
 
 
 class Meeting(torch.nn.Module):
-    """Where all live requests meet before a step."""
+    """Where all live requests meet before a step.
+
+    Attributes:
+        needed: whether any of the last ones needs it. (What is given back must not tell: the engine
+            sees to it that no request learns of another.)
+    """
+
+    needed = False
 
     def forward(self, needs: Tensor) -> Tensor:
-        """[rows, 1], 1 where a row needs the step; given back, for each: whether any does."""
-        return needs.amax(0, keepdim=True).expand(len(needs), 1).clone()
+        """[requests, 1], 1 where one needs the step; given back."""
+        self.needed = bool(needs.any())
+        return needs
 
 
 @contextmanager
@@ -121,8 +129,8 @@ def as_one() -> Iterator[None]:
 
     def decided(self: _Rows, own: list[int]) -> list[int]:
         skipped = decide(self, own)
-        needed = torch.tensor([[float(len(skipped) < len(own))]])
-        if meeting(needed).item():
+        meeting(torch.tensor([[float(len(skipped) < len(own))]]))
+        if meeting.needed:
             skipped = []
             self.trajectory.skipped[self.position.module] = frozenset()
         return skipped
