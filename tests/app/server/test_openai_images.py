@@ -39,6 +39,12 @@ def same(one: Image.Image, other: Image.Image) -> bool:
     return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
 
 
+def alike(one: Image.Image, other: Image.Image) -> bool:
+    """Within a level of 255: whoever comes late is drawn in other company, which rounds."""
+    extremes = ImageChops.difference(one, other).getextrema()
+    return one.size == other.size and max(most for _, most in extremes) <= 1
+
+
 def test_images_are_those_of_python(client: openai.OpenAI, hub: Hub):
     told = client.images.generate(prompt="a fox", model="draws", n=2, size="64x48", extra_body=OURS)
     with hub.lease("draws") as resident:
@@ -46,8 +52,8 @@ def test_images_are_those_of_python(client: openai.OpenAI, hub: Hub):
     assert told.data is not None and told.size == "64x48" and told.output_format == "png"
     drawn = [opened(own.b64_json) for own in told.data]
     assert [own.model_dump()["seed"] for own in told.data] == [7, 8]
-    assert all(same(a, b) for a, b in zip(drawn, expected.images, strict=True))
-    assert not same(*drawn)
+    assert all(alike(a, b) for a, b in zip(drawn, expected.images, strict=True))
+    assert not alike(*drawn)
 
 
 def test_a_stream_shows_images_on_the_way_and_ends_with_the_image(client: openai.OpenAI):
