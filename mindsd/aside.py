@@ -68,11 +68,12 @@ def let_go() -> None:
 
 
 @lru_cache(maxsize=1)
-def _openmp() -> ctypes.CDLL | None:
+def _openmp() -> ctypes.PyDLL | None:
     """The library that torch has loaded. Another maker's pause may be for all threads."""
     for file in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
         with suppress(OSError):  # torch was given another one before it could load this
-            library = ctypes.CDLL(str(file), os.RTLD_NOLOAD | os.RTLD_LAZY)
+            # PyDLL keeps Python's lock: who asks twice in a row is not overtaken by the engine
+            library = ctypes.PyDLL(str(file), os.RTLD_NOLOAD | os.RTLD_LAZY)
             return library if hasattr(library, "omp_pause_resource_all") else None
     return None
 
