@@ -146,10 +146,10 @@ document.addEventListener("keydown", (event) => {{
   const go = [...document.querySelectorAll("button.go")].find((own) => own.offsetParent);
   if (go) {{ event.preventDefault(); event.stopPropagation(); go.click(); }}
 }}, true);
-const focus = HTMLElement.prototype.focus;
+const takeFocus = HTMLElement.prototype.focus;
 HTMLElement.prototype.focus = function (...how) {{
   const typing = document.activeElement?.matches("input, textarea");
-  if (!typing || !this.closest("#viewer")) focus.apply(this, how);
+  if (!typing || !this.closest("#viewer")) takeFocus.apply(this, how);
 }};
 document.addEventListener("DOMContentLoaded", () => {{
   const chosen = localStorage.getItem("mindsd-theme");
